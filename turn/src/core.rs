@@ -1,0 +1,81 @@
+//! The trait that a shard's logic implements.
+
+use std::net::SocketAddr;
+
+use crate::{ConnId, Io, ListenerId, ShardId, SyncTicket};
+
+/// What a driver knows of a connection when it opens.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnInfo {
+    /// The listener that accepted it.
+    pub listener: ListenerId,
+    /// The peer's address; absent for transports without one.
+    pub remote: Option<SocketAddr>,
+    /// More connections are open than the configuration allows: say so to the peer and close.
+    pub over_limit: bool,
+}
+
+/// Why a driver reports a connection as gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed its side.
+    PeerClosed,
+    /// The network failed: reset, timed out, or unreachable.
+    Broken,
+}
+
+/// Why bytes could not be made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncFailure {
+    /// The operating system's error number.
+    pub errno: i32,
+}
+
+/// One shard's logic.
+///
+/// A driver calls it from one thread, in turns, and never while a call is under way. Every method may
+/// write to any connection, message any shard, and so on, through `io`.
+pub trait Core {
+    /// What cores of one program send each other.
+    type Message: Send + 'static;
+    /// What other threads ask of a core.
+    type Command: Send + 'static;
+    /// What a core tells other threads.
+    type Event: Send + 'static;
+
+    /// A connection is open, accepted here or handed over by another shard.
+    fn opened(&mut self, conn: ConnId, info: &ConnInfo, io: &mut Io<Self::Message, Self::Event>);
+
+    /// Bytes arrived, in order. The core consumes or keeps all of them, also on a paused connection:
+    /// what the driver had already received when the pause came still arrives.
+    fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<Self::Message, Self::Event>);
+
+    /// The backlog of a connection fell below [`Io::backlog_low_bytes`] after it had been above
+    /// [`Io::backlog_high_bytes`] at the end of a turn.
+    fn drained(&mut self, conn: ConnId, io: &mut Io<Self::Message, Self::Event>);
+
+    /// A connection is gone by the peer's doing. Not called after the core itself closed it or handed
+    /// it over.
+    fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut Io<Self::Message, Self::Event>);
+
+    /// A message from another shard. Messages of one shard arrive in the order of their sending.
+    fn message(&mut self, from: ShardId, message: Self::Message, io: &mut Io<Self::Message, Self::Event>);
+
+    /// Another thread of the program asks for something.
+    fn command(&mut self, command: Self::Command, io: &mut Io<Self::Message, Self::Event>);
+
+    /// What [`Io::sync`] asked for under this ticket is durable, or failed.
+    fn synced(
+        &mut self,
+        ticket: SyncTicket,
+        outcome: Result<(), SyncFailure>,
+        io: &mut Io<Self::Message, Self::Event>,
+    );
+
+    /// The turn is over: all that had arrived was handed in. Runs due timers and leaves the time of the
+    /// next one in [`Io::wake_at_ms`]. Called at least once before the driver sleeps.
+    fn turn_over(&mut self, io: &mut Io<Self::Message, Self::Event>);
+
+    /// The program is stopping: say goodbye to every connection and close it.
+    fn shutdown(&mut self, io: &mut Io<Self::Message, Self::Event>);
+}
