@@ -283,8 +283,8 @@ fn flag(id: PropertyId, r: &mut Reader<'_>) -> Result<bool, DecodeError> {
 
 /// A Response Topic, which is a Topic Name [MQTT-3.3.2-14].
 fn response_topic<'a>(r: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
-    topic::check_name(r.binary()?).map_err(|error| match error {
-        DecodeError::StringInvalid => error,
-        _ => DecodeError::ResponseTopicInvalid,
+    topic::check_name(r.binary()?).map_err(|error| {
+        let malformed = error == DecodeError::StringInvalid;
+        if malformed { error } else { DecodeError::ResponseTopicInvalid }
     })
 }

@@ -84,19 +84,23 @@ impl PublishHeader<'_> {
         let (length, length_len) = varint::encode(to_u32(remaining));
         out.reserve(PREFIX_BYTES_MAX + remaining - self.payload_len);
 
-        let mut prefix = [0; PREFIX_BYTES_MAX];
-        prefix[0] = first_byte(self.dup, self.qos, self.retain);
-        prefix[1..5].copy_from_slice(&length);
-        let prefix_len = 1 + length_len + 2;
-        prefix[prefix_len - 2..prefix_len].copy_from_slice(&topic_len.to_be_bytes());
-        out.extend_from_slice(&prefix[..prefix_len]);
+        let first = first_byte(self.dup, self.qos, self.retain);
+        let [high, low] = topic_len.to_be_bytes();
+        let [l0, l1, l2, l3] = length;
+        // Arrays of a known size are stored, those of another are calls to memcpy.
+        match length_len {
+            1 => out.extend_from_slice(&[first, l0, high, low]),
+            2 => out.extend_from_slice(&[first, l0, l1, high, low]),
+            3 => out.extend_from_slice(&[first, l0, l1, l2, high, low]),
+            _ => out.extend_from_slice(&[first, l0, l1, l2, l3, high, low]),
+        }
         out.extend_from_slice(self.topic);
 
         let packet_id_at = match self.qos {
             QoS::AtMostOnce => 0,
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
                 put_u16(self.packet_id.map_or(0, PacketId::get), out);
-                prefix_len + self.topic.len()
+                1 + length_len + 2 + self.topic.len()
             }
         };
         if let Some(properties_len) = properties_len {

@@ -49,11 +49,12 @@ pub(crate) const fn encoded_len(value: u32) -> usize {
 #[inline]
 pub(crate) fn encode(value: u32) -> ([u8; BYTES_MAX], usize) {
     assert!(value <= REMAINING_LENGTH_MAX, "a length of {value} cannot be encoded");
-    let mut bytes = [0; BYTES_MAX];
-    let len = encoded_len(value);
-    for (i, byte) in bytes[..len].iter_mut().enumerate() {
-        let more = if i + 1 < len { 0x80 } else { 0 };
-        *byte = (value >> (7 * i)) as u8 & 0x7f | more;
+    let group = |i: u32| (value >> (7 * i)) as u8 & 0x7f;
+    // Spelled out, since a loop costs more than all the rest of a small packet's header.
+    match encoded_len(value) {
+        1 => ([group(0), 0, 0, 0], 1),
+        2 => ([group(0) | 0x80, group(1), 0, 0], 2),
+        3 => ([group(0) | 0x80, group(1) | 0x80, group(2), 0], 3),
+        _ => ([group(0) | 0x80, group(1) | 0x80, group(2) | 0x80, group(3)], 4),
     }
-    (bytes, len)
 }
