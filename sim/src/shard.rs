@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ringmq_turn::{ConnId, Core, Io, ShardId, SyncTicket};
+use ringmq_turn::{ConnId, Core, Io, SyncTicket};
 
 use crate::client::ClientId;
 use crate::network::Network;
@@ -27,7 +27,6 @@ pub(crate) enum Source {
 
 /// One shard.
 pub(crate) struct Shard<C: Core> {
-    pub(crate) id: ShardId,
     pub(crate) core: C,
     pub(crate) io: Io<C::Message, C::Event>,
     slots: Vec<Slot>,
@@ -54,12 +53,11 @@ struct Slot {
 }
 
 impl<C: Core> Shard<C> {
-    pub(crate) fn new(id: ShardId, core: C, shards: usize, network: &Network) -> Self {
+    pub(crate) fn new(core: C, shards: usize, network: &Network) -> Self {
         let mut io = Io::new(shards);
         io.backlog_high_bytes = network.backlog_high_bytes;
         io.backlog_low_bytes = network.backlog_low_bytes;
         Self {
-            id,
             core,
             io,
             slots: Vec::new(),

@@ -60,7 +60,7 @@ impl<C: Core> World<C> {
         let shards: Vec<_> = (0..shards)
             .map(|index| {
                 let id = ShardId::new(index);
-                Shard::new(id, make_core(id, rng.next_u64()), shards, &network)
+                Shard::new(make_core(id, rng.next_u64()), shards, &network)
             })
             .collect();
         Self {
