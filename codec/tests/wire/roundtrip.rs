@@ -314,6 +314,14 @@ proptest! {
         let Ok(Decoded::Complete(whole)) = frame(&out, max) else { panic!("{total} bytes") };
         prop_assert_eq!((whole.total, whole.first), (total, 0x30));
         prop_assert_eq!(Publish::decode(Version::V311, &whole), Ok(publish));
+        let header = PublishHeader {
+            version: Version::V311, dup: false, qos: QoS::AtMostOnce, retain: false, topic: b"t", packet_id: None,
+            properties: &[], message_expiry_s: None, topic_alias: None, subscription_ids: &[], payload_len: len,
+        };
+        let mut sent = Vec::new();
+        header.encode(&mut sent);
+        prop_assert_eq!(header.encoded_len(), total);
+        prop_assert_eq!(&sent[..], &out[..total - len]);
         prop_assert_eq!(frame(&out, max - 1), Err(DecodeError::PacketTooLarge { bytes: max, bytes_max: max - 1 }));
         let cut = usize::from(cut) % total;
         let Ok(Decoded::Incomplete { need }) = frame(&out[..cut], max) else { panic!("{cut} of {total} bytes") };
