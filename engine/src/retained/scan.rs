@@ -1,7 +1,7 @@
 //! Finding the retained messages that match a filter, a bounded piece at a time.
 
 use super::{Links, RetainedStore};
-use crate::tree::{NONE, ROOT, rest_matches, split_level};
+use crate::tree::{NONE, ROOT, has_wildcard, rest_matches, split_level_bytes};
 
 /// Whether a scan has come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,10 @@ impl<V> RetainedStore<V> {
         found: &mut dyn FnMut(&str, &V),
     ) -> ScanProgress {
         let started = std::mem::replace(&mut cursor.started, true);
+        if !started && !has_wildcard(filter) {
+            self.get(filter).into_iter().for_each(|value| found(filter, value));
+            return ScanProgress::Done;
+        }
         let mut scan = Scan { store: self, filter, cursor, found };
         if started {
             scan.drop_stale_frames();
@@ -159,7 +163,9 @@ impl<V> Scan<'_, V> {
                 return;
             };
             let trie = &self.store.trie;
-            let Some(child) = trie.child(node, level, trie.level_hash(level)) else { return };
+            let Some(child) = trie.child(node, level.as_bytes(), trie.level_hash(level.as_bytes())) else {
+                return;
+            };
             if !self.visit(child, depth) {
                 return;
             }
@@ -180,8 +186,9 @@ impl<V> Scan<'_, V> {
         let label = node.label.as_str();
         self.cursor.path.push_str(label);
         let all = self.wanted(depth) == Wanted::All;
-        let filter_rest = self.cursor.levels.get(depth + 1).map(|start| &self.filter[*start as usize..]);
-        let matches = all || rest_matches(filter_rest, split_level(label).1);
+        let filter_rest =
+            self.cursor.levels.get(depth + 1).map(|start| &self.filter.as_bytes()[*start as usize..]);
+        let matches = all || rest_matches(filter_rest, split_level_bytes(label.as_bytes()).1);
         if let Some(value) = self.store.values.get(node.links.value).filter(|_| matches) {
             (self.found)(&self.cursor.path, value);
         }

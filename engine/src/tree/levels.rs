@@ -1,74 +1,17 @@
 //! A trie of topic levels, whatever hangs on its nodes, and the matching rule for texts.
 
 use super::hash::Keys;
+use super::label::Label;
 use super::slab::Slab;
 use super::table::IdTable;
 
 /// The node that every path starts from.
 pub(crate) const ROOT: u32 = 0;
 
-/// Bytes of a label that fit into its node.
-const INLINE_MAX: usize = 14;
-
-/// The text of a node, in 16 bytes while it is short.
-#[derive(Clone, Debug)]
-pub(crate) enum Label {
-    Inline { length: u8, bytes: [u8; INLINE_MAX] },
-    Heap(Box<Box<str>>),
-}
-
-impl Label {
-    pub(crate) fn new(text: &str) -> Self {
-        let mut bytes = [0; INLINE_MAX];
-        let Some(place) = bytes.get_mut(..text.len()) else {
-            return Self::Heap(Box::new(text.into()));
-        };
-        place.copy_from_slice(text.as_bytes());
-        Self::Inline { length: text.len() as u8, bytes }
-    }
-
-    #[inline]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Inline { length, bytes } => &bytes[..usize::from(*length)],
-            Self::Heap(text) => text.as_bytes(),
-        }
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        match self {
-            Self::Inline { length, bytes } => {
-                std::str::from_utf8(&bytes[..usize::from(*length)]).expect("a label was made from a str")
-            }
-            Self::Heap(text) => text,
-        }
-    }
-
-    /// Whether the text's first level is this one.
-    #[inline]
-    fn begins_with(&self, level: &str) -> bool {
-        let bytes = self.as_bytes();
-        bytes.starts_with(level.as_bytes()) && matches!(bytes.get(level.len()), None | Some(b'/'))
-    }
-
-    /// Bytes on the heap, an allocator's rounding included.
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Inline { .. } => 0,
-            Self::Heap(text) => size_of::<Box<str>>() + rounded(text.len()),
-        }
-    }
-}
-
-/// What an allocation of `bytes` costs, near enough.
-pub(crate) fn rounded(bytes: usize) -> usize {
-    bytes.next_multiple_of(16)
-}
-
 /// One node: its text, its parent, and the owner's links.
 #[derive(Clone, Debug)]
-pub(crate) struct Node<L> {
-    pub(crate) label: Label,
+pub(crate) struct Node<L, const INLINE: usize> {
+    pub(crate) label: Label<INLINE>,
     pub(crate) parent: u32,
     pub(crate) links: L,
 }
@@ -77,14 +20,14 @@ pub(crate) struct Node<L> {
 ///
 /// Only a leaf's label may have more than one level; that is the owner's to keep.
 #[derive(Clone, Debug)]
-pub(crate) struct LevelTrie<L> {
-    nodes: Slab<Node<L>>,
+pub(crate) struct LevelTrie<L, const INLINE: usize> {
+    nodes: Slab<Node<L, INLINE>>,
     edges: IdTable,
     keys: Keys,
     labels_bytes: usize,
 }
 
-impl<L> LevelTrie<L> {
+impl<L, const INLINE: usize> LevelTrie<L, INLINE> {
     /// A trie with nothing but its root.
     pub(crate) fn new(keys: Keys, root: L) -> Self {
         let mut nodes = Slab::new();
@@ -99,13 +42,13 @@ impl<L> LevelTrie<L> {
 
     /// The hash of a level, for [`LevelTrie::child`].
     #[inline]
-    pub(crate) fn level_hash(&self, level: &str) -> u64 {
+    pub(crate) fn level_hash(&self, level: &[u8]) -> u64 {
         self.keys.text(level)
     }
 
     /// The child of `parent` whose label begins with `level`, which hashes to `level_hash`.
     #[inline]
-    pub(crate) fn child(&self, parent: u32, level: &str, level_hash: u64) -> Option<u32> {
+    pub(crate) fn child(&self, parent: u32, level: &[u8], level_hash: u64) -> Option<u32> {
         self.edges.find(self.keys.edge(parent, level_hash), |id| {
             let node = &self.nodes[id];
             node.parent == parent && node.label.begins_with(level)
@@ -127,14 +70,14 @@ impl<L> LevelTrie<L> {
     }
 
     /// Takes a childless node out that was added with [`LevelTrie::add`].
-    pub(crate) fn remove(&mut self, id: u32) -> Node<L> {
+    pub(crate) fn remove(&mut self, id: u32) -> Node<L, INLINE> {
         let node = self.remove_unlisted(id);
         self.edges.remove(self.edge_hash(node.parent, node.label.as_str()), id);
         node
     }
 
     /// Takes a childless node out that was added with [`LevelTrie::add_unlisted`].
-    pub(crate) fn remove_unlisted(&mut self, id: u32) -> Node<L> {
+    pub(crate) fn remove_unlisted(&mut self, id: u32) -> Node<L, INLINE> {
         assert_ne!(id, ROOT, "the root stays");
         let node = self.nodes.remove(id);
         self.labels_bytes -= node.label.memory_bytes();
@@ -159,12 +102,12 @@ impl<L> LevelTrie<L> {
 
     /// The node in this slot, if there is one.
     #[inline]
-    pub(crate) fn get(&self, id: u32) -> Option<&Node<L>> {
+    pub(crate) fn get(&self, id: u32) -> Option<&Node<L, INLINE>> {
         self.nodes.get(id)
     }
 
     #[inline]
-    pub(crate) fn node(&self, id: u32) -> &Node<L> {
+    pub(crate) fn node(&self, id: u32) -> &Node<L, INLINE> {
         &self.nodes[id]
     }
 
@@ -179,7 +122,7 @@ impl<L> LevelTrie<L> {
     }
 
     fn edge_hash(&self, parent: u32, label: &str) -> u32 {
-        self.keys.edge(parent, self.keys.text(split_level(label).0))
+        self.keys.edge(parent, self.keys.text(split_level(label).0.as_bytes()))
     }
 }
 
@@ -198,22 +141,31 @@ pub(crate) fn has_wildcard(filter: &str) -> bool {
     suspect && filter.split('/').any(|level| matches!(level, "+" | "#"))
 }
 
+/// The same for bytes, of which no character but '/' itself has the byte of a '/'.
+#[inline]
+pub(crate) fn split_level_bytes(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match text.iter().position(|byte| *byte == b'/') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
 /// Whether the levels that are left of a topic match those that are left of a filter, `None` being "no more".
 ///
 /// Implements [MQTT-4.7.1-1] to [MQTT-4.7.1-3]: '#' stands for any number of levels, its parent included, and
 /// '+' for just one. The rule for topics that begin with '$' is the caller's, who sees the beginning.
-pub(crate) fn rest_matches(mut filter: Option<&str>, mut topic: Option<&str>) -> bool {
+pub(crate) fn rest_matches(mut filter: Option<&[u8]>, mut topic: Option<&[u8]>) -> bool {
     loop {
-        let Some((wanted, filter_rest)) = filter.map(split_level) else {
+        let Some((wanted, filter_rest)) = filter.map(split_level_bytes) else {
             return topic.is_none();
         };
-        if wanted == "#" {
+        if wanted == b"#" {
             return true;
         }
-        let Some((level, topic_rest)) = topic.map(split_level) else {
+        let Some((level, topic_rest)) = topic.map(split_level_bytes) else {
             return false;
         };
-        if wanted != "+" && wanted != level {
+        if wanted != b"+" && wanted != level {
             return false;
         }
         (filter, topic) = (filter_rest, topic_rest);
@@ -225,27 +177,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_of_every_length_read_back() {
-        for length in 0..40 {
-            let text = "é".repeat(length);
-            let label = Label::new(&text);
-            assert_eq!((label.as_str(), label.as_bytes()), (text.as_str(), text.as_bytes()));
-        }
-        assert_eq!(size_of::<Label>(), 16);
-    }
-
-    #[test]
     fn children_are_told_apart_by_parent_and_first_level() {
-        let mut trie = LevelTrie::new(Keys::new(1), ());
-        let find = |trie: &LevelTrie<()>, parent, level| trie.child(parent, level, trie.level_hash(level));
+        let mut trie = LevelTrie::<(), 14>::new(Keys::new(1), ());
+        let find = |trie: &LevelTrie<(), 14>, parent, level: &[u8]| {
+            trie.child(parent, level, trie.level_hash(level))
+        };
         let a = trie.add(ROOT, "a", ());
         let empty = trie.add(ROOT, "", ());
         let below = trie.add(a, "a/rest/of/it", ());
-        assert_eq!(find(&trie, ROOT, "a"), Some(a));
-        assert_eq!(find(&trie, ROOT, ""), Some(empty));
-        assert_eq!(find(&trie, a, "a"), Some(below));
+        assert_eq!(find(&trie, ROOT, b"a"), Some(a));
+        assert_eq!(find(&trie, ROOT, b""), Some(empty));
+        assert_eq!(find(&trie, a, b"a"), Some(below));
         assert_eq!(
-            (find(&trie, a, ""), find(&trie, empty, "a"), find(&trie, a, "a/rest")),
+            (find(&trie, a, b""), find(&trie, empty, b"a"), find(&trie, a, b"a/rest")),
             (None, None, None)
         );
         assert_eq!(trie.cut(below).as_deref(), Some("rest/of/it"));
@@ -253,6 +197,6 @@ mod tests {
         for id in [below, empty, a] {
             trie.remove(id);
         }
-        assert!(trie.is_empty() && find(&trie, ROOT, "a").is_none());
+        assert!(trie.is_empty() && find(&trie, ROOT, b"a").is_none());
     }
 }

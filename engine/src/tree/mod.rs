@@ -5,6 +5,7 @@
 //! hash table, those with wildcards through a trie of levels.
 
 mod hash;
+mod label;
 mod levels;
 mod locals;
 #[cfg(test)]
@@ -16,13 +17,13 @@ mod tests;
 mod wildcards;
 
 pub(crate) use hash::Keys;
-pub(crate) use levels::{LevelTrie, ROOT, has_wildcard, rest_matches, split_level};
+pub(crate) use levels::{LevelTrie, ROOT, has_wildcard, rest_matches, split_level, split_level_bytes};
 pub(crate) use slab::{Chunks, NONE, Slab};
 
 pub use locals::{Subscriber, SubscriberOptions};
 
 use hash::high;
-use levels::rounded;
+use label::Label;
 use locals::Locals;
 use ringmq_turn::{ShardId, ShardSet};
 use table::IdTable;
@@ -50,11 +51,12 @@ pub struct Unsubscribed {
     pub last_local: bool,
 }
 
-/// All that is known of one filter, in a cache line.
+/// All that is known of one filter, in two neighbouring cache lines. Texts of usual length are in it, so that
+/// comparing one does not wait for a second piece of memory.
 #[derive(Clone, Debug)]
-#[repr(align(64))]
+#[repr(C, align(128))]
 struct Entry {
-    text: Box<str>,
+    text: Label<78>,
     remote: ShardSet,
     locals: Locals,
     /// Few filters have a group, so these are elsewhere.
@@ -65,7 +67,7 @@ struct Entry {
     hash: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64);
+const _: () = assert!(size_of::<Entry>() == 128);
 
 /// The shared subscriptions to one filter, ascending.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +84,7 @@ impl Entry {
             .groups
             .as_ref()
             .map_or(0, |groups| size_of::<Groups>() + groups.0.capacity() * size_of::<GroupId>());
-        rounded(self.text.len()) + self.locals.memory_bytes() + groups
+        self.text.memory_bytes() + self.locals.memory_bytes() + groups
     }
 }
 
@@ -174,15 +176,15 @@ impl TopicTree {
     /// The number of a filter, if anything holds on to it.
     pub fn find(&self, filter: &str) -> Option<FilterId> {
         if has_wildcard(filter) {
-            return self.wildcards.find(filter).map(FilterId);
+            return self.wildcards.find(filter, &self.entries).map(FilterId);
         }
-        self.find_exact(filter, high(self.keys.text(filter))).map(FilterId)
+        self.find_exact(filter, high(self.keys.text(filter.as_bytes()))).map(FilterId)
     }
 
     /// A filter's text.
     #[inline]
     pub fn text(&self, id: FilterId) -> &str {
-        &self.entries[id.0].text
+        self.entries[id.0].text.as_str()
     }
 
     /// Whether a filter has no wildcard, so that it matches the topic of its own name and no other.
@@ -198,10 +200,10 @@ impl TopicTree {
     /// must grow or more than 48 nodes of one level are reached.
     pub fn matches(&self, topic: &str, out: &mut Vec<FilterId>) {
         if self.exact.len() > 0 {
-            let found = self.find_exact(topic, high(self.keys.text(topic)));
+            let found = self.find_exact(topic, high(self.keys.text(topic.as_bytes())));
             out.extend(found.map(FilterId));
         }
-        self.wildcards.matches(topic, out);
+        self.wildcards.matches(topic, &self.entries, out);
     }
 
     /// A session's subscription to a filter.
@@ -251,25 +253,26 @@ impl TopicTree {
 
     #[inline]
     fn find_exact(&self, topic: &str, hash: u32) -> Option<u32> {
-        self.exact.find(hash, |id| *self.entries[id].text == *topic)
+        self.exact.find(hash, |id| self.entries[id].text.as_bytes() == topic.as_bytes())
     }
 
     /// The filter's entry, added if it is missing. The caller puts something into it.
     fn intern(&mut self, filter: &str) -> FilterId {
-        let hash = high(self.keys.text(filter));
+        let hash = high(self.keys.text(filter.as_bytes()));
         let wild = has_wildcard(filter);
-        let found = if wild { self.wildcards.find(filter) } else { self.find_exact(filter, hash) };
+        let found =
+            if wild { self.wildcards.find(filter, &self.entries) } else { self.find_exact(filter, hash) };
         if let Some(id) = found {
             return FilterId(id);
         }
         let (locals, remote) = (Locals::None, ShardSet::EMPTY);
-        let entry = Entry { text: filter.into(), remote, locals, groups: None, node: NONE, hash };
+        let entry = Entry { text: Label::new(filter), remote, locals, groups: None, node: NONE, hash };
         self.entries_bytes += entry.memory_bytes();
         let id = self.entries.insert(entry);
         if wild {
             let hash_is_last = !filter.split('/').rev().skip(1).any(|level| level == "#");
             assert!(hash_is_last, "'#' before the last level, [MQTT-4.7.1-1], is refused when decoded");
-            self.entries[id].node = self.wildcards.insert(filter, id);
+            self.wildcards.insert(filter, id, &mut self.entries);
         } else {
             self.exact.insert(hash, id);
         }

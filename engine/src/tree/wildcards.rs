@@ -1,8 +1,9 @@
 //! The filters with wildcards, as a trie of their levels that a topic walks breadth first.
 
+use super::Entry;
 use super::hash::Keys;
-use super::levels::{LevelTrie, ROOT, split_level};
-use super::slab::NONE;
+use super::levels::{LevelTrie, ROOT, rest_matches, split_level, split_level_bytes};
+use super::slab::{NONE, Slab};
 use crate::ids::FilterId;
 
 /// Nodes of one level that a walk keeps without allocating.
@@ -11,9 +12,13 @@ const FRONTIER_INLINE: usize = 48;
 /// What hangs on a node. Filters are numbered as in the tree's slab, [`NONE`] where there is none.
 #[derive(Clone, Debug)]
 struct Links {
-    /// The filter that ends here.
+    /// The filter that ends here, or whose `tail` begins behind this level.
     filter: u32,
-    /// The filter that goes on with "#".
+    /// Where in the filter's text that begins which a topic has yet to match; 0 if the filter ends here.
+    ///
+    /// Only a leaf has one: levels that one filter alone goes through are not worth nodes.
+    tail: u32,
+    /// The filter that goes on with "#" and ends.
     hash: u32,
     /// The child whose level is "+".
     plus: u32,
@@ -22,24 +27,27 @@ struct Links {
 }
 
 impl Links {
-    const EMPTY: Self = Self { filter: NONE, hash: NONE, plus: NONE, children: 0 };
+    const EMPTY: Self = Self { filter: NONE, tail: 0, hash: NONE, plus: NONE, children: 0 };
 
     fn is_unused(&self) -> bool {
         self.filter == NONE && self.hash == NONE && self.plus == NONE && self.children == 0
     }
-}
 
-/// Where a filter with wildcards ends: on a node, or with a "#" below it.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Here(u32),
-    Hash(u32),
+    /// Hangs a filter here that goes on with the last `behind` of its `text`.
+    fn hang(&mut self, id: u32, text: &str, behind: Option<&str>) {
+        let place = if behind == Some("#") { &mut self.hash } else { &mut self.filter };
+        assert_eq!(*place, NONE, "a filter is added once");
+        *place = id;
+        if let Some(behind) = behind.filter(|behind| *behind != "#") {
+            self.tail = (text.len() - behind.len()) as u32;
+        }
+    }
 }
 
 /// The trie of filters that have a wildcard.
 #[derive(Clone, Debug)]
 pub(super) struct Wildcards {
-    trie: LevelTrie<Links>,
+    trie: LevelTrie<Links, 14>,
 }
 
 impl Wildcards {
@@ -48,36 +56,65 @@ impl Wildcards {
     }
 
     /// The filter's number, if the trie has it.
-    pub(super) fn find(&self, filter: &str) -> Option<u32> {
-        let mut node = ROOT;
-        for level in filter.split('/') {
-            node = match level {
-                "#" => return some(self.trie.node(node).links.hash),
-                "+" => some(self.trie.node(node).links.plus)?,
-                _ => self.trie.child(node, level, self.trie.level_hash(level))?,
-            };
+    pub(super) fn find(&self, filter: &str, entries: &Slab<Entry>) -> Option<u32> {
+        let (mut node, mut rest) = (ROOT, filter);
+        loop {
+            let (level, behind) = split_level(rest);
+            if level == "#" {
+                return some(self.trie.node(node).links.hash);
+            }
+            node = self.child(node, level)?;
+            let links = &self.trie.node(node).links;
+            if links.tail > 0 {
+                return Some(links.filter).filter(|id| entries[*id].text.as_bytes() == filter.as_bytes());
+            }
+            match behind {
+                Some(behind) => rest = behind,
+                None => return some(links.filter),
+            }
         }
-        some(self.trie.node(node).links.filter)
     }
 
-    /// Adds a filter that the trie does not have, and answers the node that holds it.
-    pub(super) fn insert(&mut self, filter: &str, id: u32) -> u32 {
-        let end = self.grow(filter);
-        let (node, place) = match end {
-            End::Here(node) => (node, &mut self.trie.links(node).filter),
-            End::Hash(node) => (node, &mut self.trie.links(node).hash),
-        };
-        assert_eq!(*place, NONE, "a filter is added once");
-        *place = id;
-        node
+    /// Adds a filter that the trie does not have.
+    pub(super) fn insert(&mut self, filter: &str, id: u32, entries: &mut Slab<Entry>) {
+        let (mut node, mut rest) = (ROOT, Some(filter));
+        while let Some((level, behind)) = rest.filter(|rest| *rest != "#").map(split_level) {
+            let child = self.child(node, level);
+            node = child.unwrap_or_else(|| self.add_child(node, level));
+            rest = behind;
+            if child.is_none() {
+                break;
+            }
+            self.push_tail_down(node, entries);
+        }
+        self.trie.links(node).hang(id, filter, rest);
+        entries[id].node = node;
+    }
+
+    /// Turns a leaf with a tail into a node whose child has what is left of the tail.
+    fn push_tail_down(&mut self, node: u32, entries: &mut Slab<Entry>) {
+        let links = self.trie.links(node);
+        if links.tail == 0 {
+            return;
+        }
+        let id = std::mem::replace(&mut links.filter, NONE);
+        let tail = std::mem::replace(&mut links.tail, 0);
+        let text = entries[id].text.as_str();
+        let (level, behind) = split_level(&text[tail as usize..]);
+        let child = self.add_child(node, level);
+        self.trie.links(child).hang(id, text, behind);
+        entries[id].node = child;
     }
 
     /// Takes a filter out that `node` holds, and every node that only it needed.
     pub(super) fn remove(&mut self, node: u32, id: u32) {
         let links = self.trie.links(node);
-        let place = if links.hash == id { &mut links.hash } else { &mut links.filter };
-        assert_eq!(*place, id, "a filter is taken out of the node that holds it");
-        *place = NONE;
+        if links.hash == id {
+            links.hash = NONE;
+        } else {
+            assert_eq!(links.filter, id, "a filter is taken out of the node that holds it");
+            (links.filter, links.tail) = (NONE, 0);
+        }
         self.prune(node);
     }
 
@@ -86,23 +123,28 @@ impl Wildcards {
     /// '#' stands for its parent too, and for all that is below, [MQTT-4.7.1-2]; '+' for one level, an empty one
     /// included, [MQTT-4.7.1-3]; neither for a first level that begins with '$', [MQTT-4.7.2-1].
     /// Visits nodes of the trie only, each at most once.
-    pub(super) fn matches(&self, topic: &str, out: &mut Vec<FilterId>) {
+    pub(super) fn matches(&self, topic: &str, entries: &Slab<Entry>, out: &mut Vec<FilterId>) {
         if self.trie.is_empty() && self.trie.node(ROOT).links.hash == NONE {
             return;
         }
         let (mut here, mut next) = (Frontier::new(), Frontier::new());
-        let mut rest = Some(topic);
+        let mut rest = Some(topic.as_bytes());
         if topic.starts_with('$') {
-            let (level, behind) = split_level(topic);
+            let (level, behind) = split_level_bytes(topic.as_bytes());
             here.push_some(self.trie.child(ROOT, level, self.trie.level_hash(level)));
             rest = behind;
         } else {
             here.push(ROOT);
         }
-        while let Some((level, behind)) = rest.map(split_level) {
+        while let Some((level, behind)) = rest.map(split_level_bytes) {
             let level_hash = self.trie.level_hash(level);
             for node in here.iter() {
                 let links = &self.trie.node(node).links;
+                if links.tail > 0 {
+                    let tail = &entries[links.filter].text.as_bytes()[links.tail as usize..];
+                    push_filter(out, if rest_matches(Some(tail), rest) { links.filter } else { NONE });
+                    continue;
+                }
                 push_filter(out, links.hash);
                 if links.children > 0 {
                     next.push_some(self.trie.child(node, level, level_hash));
@@ -119,7 +161,9 @@ impl Wildcards {
         for node in here.iter() {
             let links = &self.trie.node(node).links;
             push_filter(out, links.hash);
-            push_filter(out, links.filter);
+            if links.tail == 0 {
+                push_filter(out, links.filter);
+            }
         }
     }
 
@@ -128,29 +172,20 @@ impl Wildcards {
         self.trie.memory_bytes()
     }
 
-    /// Walks to where the filter ends, adding the nodes that are missing.
-    fn grow(&mut self, filter: &str) -> End {
-        let mut node = ROOT;
-        for level in filter.split('/') {
-            node = match level {
-                "#" => return End::Hash(node),
-                "+" => some(self.trie.node(node).links.plus).unwrap_or_else(|| self.add_plus(node)),
-                _ => {
-                    let found = self.trie.child(node, level, self.trie.level_hash(level));
-                    found.unwrap_or_else(|| self.add_child(node, level))
-                }
-            };
+    #[inline]
+    fn child(&self, parent: u32, level: &str) -> Option<u32> {
+        match level {
+            "+" => some(self.trie.node(parent).links.plus),
+            _ => self.trie.child(parent, level.as_bytes(), self.trie.level_hash(level.as_bytes())),
         }
-        End::Here(node)
-    }
-
-    fn add_plus(&mut self, parent: u32) -> u32 {
-        let id = self.trie.add_unlisted(parent, "+", Links::EMPTY);
-        self.trie.links(parent).plus = id;
-        id
     }
 
     fn add_child(&mut self, parent: u32, level: &str) -> u32 {
+        if level == "+" {
+            let id = self.trie.add_unlisted(parent, level, Links::EMPTY);
+            self.trie.links(parent).plus = id;
+            return id;
+        }
         self.trie.links(parent).children += 1;
         self.trie.add(parent, level, Links::EMPTY)
     }
