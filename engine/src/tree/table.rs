@@ -56,6 +56,24 @@ impl IdTable {
         }
     }
 
+    /// The only id with this hash, unseen; or that which `same` recognises, when there are several.
+    #[inline]
+    pub(crate) fn guess(&self, hash: u32, same: impl FnMut(u32) -> bool) -> Option<u32> {
+        let wanted = usable(hash);
+        let mut at = self.home(wanted);
+        while self.buckets.get(at)?.hash < wanted {
+            at += 1;
+        }
+        let bucket = self.buckets[at];
+        if bucket.hash > wanted {
+            return None;
+        }
+        if self.buckets.get(at + 1).is_some_and(|next| next.hash == wanted) {
+            return self.find(hash, same);
+        }
+        Some(bucket.id)
+    }
+
     /// Adds an id that is not in it.
     pub(crate) fn insert(&mut self, hash: u32, id: u32) {
         if (self.len + 1) * 5 > self.capacity() * 4 {

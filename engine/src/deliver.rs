@@ -1,0 +1,615 @@
+//! From a message and a session to bytes in an outbox, or an entry in a queue.
+
+use bytes::Bytes;
+use ringmq_codec::{PacketId, PublishHeader, QoS, Version};
+use ringmq_storage::{Log, LogError, LogOffset, MessageView, QueuedAs, Record};
+use ringmq_turn::ConnId;
+
+use crate::EngineIo;
+use crate::config::{Limits, OverflowPolicy};
+use crate::ids::{GroupId, SessionSlot};
+use crate::ledger::{DropReason, Ledger, Traffic};
+use crate::local;
+use crate::mesh::SHARED_PAYLOAD_BYTES_MIN;
+use crate::outgoing::{Flight, Progress, Queued};
+use crate::route::Target;
+use crate::run::Run;
+use crate::session::{Session, Sessions};
+use crate::timers::remaining_s;
+use crate::tree::SubscriberOptions;
+
+/// A message on its way to its subscribers, wherever it came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publication<'a> {
+    pub(crate) view: MessageView<'a>,
+    pub(crate) qos: QoS,
+    /// The RETAIN flag that a subscriber with Retain As Published sees, and all see on a replay.
+    pub(crate) retain: Retained,
+    /// The session that published it, if that is one of this shard. For No Local.
+    pub(crate) publisher: Option<SessionSlot>,
+}
+
+/// Where the RETAIN flag of a delivery comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retained {
+    /// A live message that was published without it.
+    No,
+    /// A live message that was published with it: only Retain As Published lets it through.
+    /// [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+    AsPublished,
+    /// A retained message replayed to a new subscription. [MQTT-3.3.1-8] of 3.1.1
+    Replayed,
+}
+
+/// The packet of one message in each form that its receivers need, encoded when first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Encodings {
+    bytes: Vec<u8>,
+    forms: [Form; Form::COUNT],
+    filled: u16,
+    /// The payload of the message when it goes by reference.
+    shared: Option<Bytes>,
+}
+
+/// One encoded form.
+#[derive(Clone, Copy, Debug, Default)]
+struct Form {
+    start: usize,
+    end: usize,
+    packet_id_at: usize,
+}
+
+impl Form {
+    /// MQTT 5 or older, three QoS, RETAIN or not.
+    const COUNT: usize = 12;
+}
+
+/// A form ready to be copied.
+#[derive(Clone, Copy)]
+struct Encoded<'a> {
+    head: &'a [u8],
+    packet_id_at: usize,
+    shared: Option<&'a Bytes>,
+}
+
+impl Encoded<'_> {
+    fn len(&self) -> usize {
+        self.head.len() + self.shared.map_or(0, Bytes::len)
+    }
+}
+
+impl Encodings {
+    /// Forgets the last message.
+    pub(crate) fn restart(&mut self) {
+        self.filled = 0;
+        self.bytes.clear();
+        self.shared = None;
+    }
+
+    #[inline]
+    fn form(&mut self, message: &MessageView<'_>, kind: Kind, wall_ms: u64) -> Encoded<'_> {
+        let index = kind.index();
+        if self.filled & 1 << index == 0 {
+            self.fill(message, kind, wall_ms);
+        }
+        let form = self.forms[index];
+        Encoded {
+            head: &self.bytes[form.start..form.end],
+            packet_id_at: form.packet_id_at,
+            shared: self.shared.as_ref(),
+        }
+    }
+
+    fn fill(&mut self, message: &MessageView<'_>, kind: Kind, wall_ms: u64) {
+        let start = self.bytes.len();
+        let packet_id_at = kind.header(message, wall_ms).encode(&mut self.bytes);
+        if message.payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
+            self.shared.get_or_insert_with(|| share(message));
+        } else {
+            self.bytes.extend_from_slice(message.payload);
+        }
+        self.forms[kind.index()] = Form { start, end: self.bytes.len(), packet_id_at };
+        self.filled |= 1 << kind.index();
+    }
+}
+
+fn share(message: &MessageView<'_>) -> Bytes {
+    message.shared_payload.cloned().unwrap_or_else(|| Bytes::copy_from_slice(message.payload))
+}
+
+/// What distinguishes the forms of a message's packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    pub(crate) v5: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+impl Kind {
+    #[inline]
+    fn index(self) -> usize {
+        self.qos as usize * 4 + usize::from(self.v5) * 2 + usize::from(self.retain)
+    }
+
+    pub(crate) fn header<'a>(self, message: &MessageView<'a>, wall_ms: u64) -> PublishHeader<'a> {
+        PublishHeader {
+            version: if self.v5 { Version::V5 } else { Version::V311 },
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: message.topic,
+            packet_id: None,
+            properties: message.properties,
+            message_expiry_s: remaining_s(message.expires_at_ms, wall_ms),
+            topic_alias: None,
+            subscription_ids: &[],
+            payload_len: message.payload.len(),
+        }
+    }
+}
+
+/// Everything that a delivery touches, borrowed from the engine for one message.
+pub(crate) struct Delivery<'e, L: Log> {
+    pub(crate) sessions: &'e mut Sessions,
+    pub(crate) log: &'e mut L,
+    pub(crate) ledger: &'e mut Ledger,
+    pub(crate) traffic: &'e mut Traffic,
+    pub(crate) encodings: &'e mut Encodings,
+    pub(crate) limits: &'e Limits,
+    /// Clients to disconnect because their queue overflowed.
+    pub(crate) overflowed: &'e mut Vec<ConnId>,
+    /// The message's place in the log, once it is there. Its first reference is still to be given out.
+    pub(crate) kept: Kept,
+    pub(crate) io: &'e mut EngineIo,
+}
+
+/// Whether the message that is being delivered is in the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Kept {
+    /// Not yet.
+    #[default]
+    No,
+    /// It is, and every reference has an owner.
+    At(LogOffset),
+}
+
+impl<L: Log> Delivery<'_, L> {
+    /// Delivers to one session, with the options of its subscription.
+    #[inline]
+    pub(crate) fn deliver(
+        &mut self,
+        publication: &Publication<'_>,
+        target: &Target,
+        lists: &[Box<[u32]>],
+        group: Option<GroupId>,
+    ) {
+        if target.options.no_local() && publication.publisher == Some(target.session) {
+            return; // [MQTT-3.8.3-3]
+        }
+        self.ledger.copies += 1;
+        let qos = publication.qos.min(qos_of(target.options));
+        let retain = match publication.retain {
+            Retained::No => false,
+            Retained::AsPublished => target.options.retain_as_published(),
+            Retained::Replayed => true,
+        };
+        let session = self.sessions.get_mut(target.session);
+        if let Some(subscriber) = session.local {
+            local::deliver(subscriber, publication, Kind { v5: true, qos, retain }, self.io);
+            self.ledger.delivered += 1;
+            return;
+        }
+        let Some(conn) = session.conn else {
+            return self.deliver_away(publication, target, Away { lists, group, qos, retain });
+        };
+        let kind = Kind { v5: session.v5, qos, retain };
+        let plain = (target.ids.is_none() || !session.v5) && session.aliases.is_none();
+        if qos == QoS::AtMostOnce {
+            if plain {
+                self.send_unacked(publication, conn, kind, target.session);
+            } else {
+                self.send_special_unacked(publication, target, lists, kind);
+            }
+            return;
+        }
+        let busy = !session.out.has_room()
+            || !session.out.queue.is_empty()
+            || self.io.backlog_bytes(conn) > self.io.backlog_high_bytes;
+        if busy || !plain || session.persistent || group.is_some() {
+            return self.deliver_kept(publication, target, lists, Keep { group, kind, busy });
+        }
+        let form = self.encodings.form(&publication.view, kind, self.io.now.wall_ms);
+        if form.len() > session.packet_bytes_max as usize {
+            return drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+        }
+        let packet_id = session.out.launch(first_progress(qos), None);
+        self.ledger.queued += 1;
+        put(form, packet_id, conn, self.io);
+        self.traffic.publishes_sent += 1;
+    }
+
+    /// Forgets the last message, before the first delivery of the next one.
+    pub(crate) fn restart(&mut self) {
+        self.encodings.restart();
+        self.kept = Kept::No;
+    }
+
+    /// Whether a session gets the packets of a run just as they are.
+    #[inline]
+    pub(crate) fn takes_runs(&self, run: &Run<'_>, target: &Target) -> bool {
+        let session = self.sessions.get(target.session);
+        session.conn.is_some()
+            && session.v5 == run.v5
+            && (target.ids.is_none() || !session.v5)
+            && session.aliases.is_none()
+            && run.longest <= session.packet_bytes_max as usize
+    }
+
+    /// Delivers a run to one session. False if it has to be delivered message by message.
+    #[inline]
+    pub(crate) fn deliver_run(
+        &mut self,
+        run: &Run<'_>,
+        target: &Target,
+        publisher: Option<SessionSlot>,
+    ) -> bool {
+        if !self.takes_runs(run, target) {
+            return false;
+        }
+        if target.options.no_local() && publisher == Some(target.session) {
+            return true; // [MQTT-3.8.3-3]
+        }
+        self.ledger.copies += run.count;
+        let session = self.sessions.get_mut(target.session);
+        let conn = session.conn.expect("it was just seen");
+        let outbox = self.io.outbox(conn);
+        let backlog = outbox.backlog_bytes();
+        if backlog + run.packets.len() > self.limits.outbox_bytes_max && backlog > 0 {
+            session.dropped += run.count;
+            self.ledger.drop_copies(DropReason::SlowConsumer, run.count);
+            return true;
+        }
+        outbox.put(run.packets);
+        self.ledger.delivered += run.count;
+        self.traffic.publishes_sent += run.count;
+        true
+    }
+
+    /// QoS 0 in a form that others get too.
+    #[inline]
+    fn send_unacked(&mut self, publication: &Publication<'_>, conn: ConnId, kind: Kind, slot: SessionSlot) {
+        let form = self.encodings.form(&publication.view, kind, self.io.now.wall_ms);
+        let session = self.sessions.get_mut(slot);
+        if form.len() > session.packet_bytes_max as usize {
+            return drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+        }
+        let outbox = self.io.outbox(conn);
+        if outbox.backlog_bytes() + form.len() > self.limits.outbox_bytes_max && outbox.backlog_bytes() > 0 {
+            return drop_copy(session, self.ledger, DropReason::SlowConsumer);
+        }
+        outbox.put(form.head);
+        if let Some(payload) = form.shared {
+            outbox.put_shared(payload.clone());
+        }
+        self.ledger.delivered += 1;
+        self.traffic.publishes_sent += 1;
+    }
+
+    /// QoS 0 with subscription identifiers or a topic alias, which no other receiver shares.
+    fn send_special_unacked(
+        &mut self,
+        publication: &Publication<'_>,
+        target: &Target,
+        lists: &[Box<[u32]>],
+        kind: Kind,
+    ) {
+        let session = self.sessions.get_mut(target.session);
+        let conn = session.conn.expect("only a connected session is sent to");
+        if self.io.backlog_bytes(conn) > self.limits.outbox_bytes_max {
+            return drop_copy(session, self.ledger, DropReason::SlowConsumer);
+        }
+        let header = PublishHeader {
+            subscription_ids: target.ids.resolve(lists),
+            ..kind.header(&publication.view, self.io.now.wall_ms)
+        };
+        if send(session, header, &publication.view, self.io) {
+            self.ledger.delivered += 1;
+            self.traffic.publishes_sent += 1;
+        } else {
+            drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+        }
+    }
+
+    /// To a session whose client is away: QoS 1 and 2 wait for it.
+    fn deliver_away(&mut self, publication: &Publication<'_>, target: &Target, away: Away<'_>) {
+        if away.qos == QoS::AtMostOnce {
+            let session = self.sessions.get_mut(target.session);
+            return drop_copy(session, self.ledger, DropReason::Offline);
+        }
+        let kind = Kind { v5: true, qos: away.qos, retain: away.retain };
+        self.deliver_kept(publication, target, away.lists, Keep { group: away.group, kind, busy: true });
+    }
+
+    /// QoS 1 or 2 by way of the log: because it waits, or because it may have to be sent again.
+    fn deliver_kept(
+        &mut self,
+        publication: &Publication<'_>,
+        target: &Target,
+        lists: &[Box<[u32]>],
+        keep: Keep,
+    ) {
+        let charged = publication.view.charged_bytes() as u64;
+        if keep.busy && !self.make_room(target.session, charged) {
+            return;
+        }
+        let Ok(message) = self.reference(&publication.view) else {
+            let session = self.sessions.get_mut(target.session);
+            return drop_copy(session, self.ledger, DropReason::MemoryFull);
+        };
+        let session = self.sessions.get_mut(target.session);
+        let ids = session.keep_ids(target.ids, lists);
+        let entry = Queued::new(message, keep.kind.qos, keep.kind.retain).with(keep.group, ids);
+        self.ledger.queued += 1;
+        session.out.queue.push_back(entry);
+        session.out.queue_bytes += charged;
+        if session.persistent {
+            let queued_as = QueuedAs { qos: keep.kind.qos as u8, retain: keep.kind.retain };
+            // What the log refuses here is lost with the process, no sooner.
+            let _ = self.log.append(Record::Queued { session: session.record, message, queued_as });
+        }
+        if !keep.busy {
+            self.pump(target.session);
+        }
+    }
+
+    /// A reference to the message in the log, where it is put once.
+    pub(crate) fn reference(&mut self, view: &MessageView<'_>) -> Result<LogOffset, LogError> {
+        if let Kept::At(at) = self.kept {
+            self.log.retain(at);
+            return Ok(at);
+        }
+        if self.log.held_bytes() > self.limits.memory_bytes_max {
+            return Err(LogError::Full { bytes: view.charged_bytes() });
+        }
+        let shared = match view.shared_payload {
+            None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => {
+                Some(Bytes::copy_from_slice(view.payload))
+            }
+            known => known.cloned(),
+        };
+        let at =
+            self.log.append(Record::Message(MessageView { shared_payload: shared.as_ref(), ..*view }))?;
+        self.kept = Kept::At(at);
+        Ok(at)
+    }
+
+    /// Makes room for another entry in a queue by the operator's policy. False when the new one has to
+    /// go, which is then counted.
+    fn make_room(&mut self, slot: SessionSlot, bytes: u64) -> bool {
+        let session = self.sessions.get_mut(slot);
+        let full = |session: &Session| {
+            session.out.queue.len() >= self.limits.queue_messages_max as usize
+                || session.out.queue_bytes + bytes > self.limits.queue_bytes_max
+        };
+        if !full(session) {
+            return true;
+        }
+        match self.limits.overflow {
+            OverflowPolicy::DropOldest => {
+                while full(session) {
+                    let Some(oldest) = session.out.queue.pop_front() else { break };
+                    session.out.queue_bytes -= self.log.message(oldest.message()).charged_bytes() as u64;
+                    self.log.release(oldest.message());
+                    self.ledger.queued -= 1;
+                    drop_copy(session, self.ledger, DropReason::QueueFull);
+                }
+                if full(session) {
+                    drop_copy(session, self.ledger, DropReason::QueueFull);
+                    return false;
+                }
+                true
+            }
+            OverflowPolicy::Disconnect => {
+                self.overflowed.extend(session.conn);
+                drop_copy(session, self.ledger, DropReason::QueueFull);
+                false
+            }
+            OverflowPolicy::DropNewest => {
+                drop_copy(session, self.ledger, DropReason::QueueFull);
+                false
+            }
+        }
+    }
+
+    /// Sends what waits in a session's queue, as far as its window and its connection's backlog allow.
+    pub(crate) fn pump(&mut self, slot: SessionSlot) {
+        let session = self.sessions.get_mut(slot);
+        let Some(conn) = session.conn else { return };
+        while session.out.has_room() && self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes {
+            let Some(entry) = session.out.queue.pop_front() else { break };
+            let at = entry.message();
+            let view = self.log.message(at);
+            session.out.queue_bytes -= view.charged_bytes() as u64;
+            if view.expires_at_ms != 0 && view.expires_at_ms <= self.io.now.wall_ms {
+                self.log.release(at);
+                self.ledger.queued -= 1;
+                self.ledger.expired += 1; // [MQTT-3.3.2-5]
+                continue;
+            }
+            let keep = session.persistent || entry.group().is_some();
+            let packet_id = session.out.launch(first_progress(entry.qos()), keep.then_some(entry));
+            if send_entry(session, entry, SendAs { packet_id, dup: false }, &view, self.io) {
+                self.traffic.publishes_sent += 1;
+                if session.persistent {
+                    let sent = Record::Sent { session: session.record, packet_id: packet_id.get() };
+                    let _ = self.log.append(sent);
+                }
+            } else {
+                session.out.land(packet_id, first_progress(entry.qos()));
+                self.ledger.queued -= 1;
+                drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+                self.log.release(at);
+                continue;
+            }
+            if !keep {
+                self.log.release(at);
+            }
+        }
+    }
+
+    /// Sends everything in flight again, in the order of the first time. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
+    pub(crate) fn resend(&mut self, slot: SessionSlot) {
+        let flights: Vec<(PacketId, Flight)> = self.sessions.get(slot).out.in_flight().collect();
+        for (packet_id, flight) in flights {
+            let session = self.sessions.get_mut(slot);
+            let conn = session.conn.expect("a session that resumes is connected");
+            if flight.progress == Progress::AwaitsPubComp {
+                let reason = ringmq_codec::ReasonCode::Success;
+                ringmq_codec::encode_pubrel(session.version, packet_id, reason, self.io.outbox(conn).tail());
+                continue;
+            }
+            let entry = flight.again.expect("a session that can be resumed keeps its flights");
+            let view = self.log.message(entry.message());
+            if send_entry(session, entry, SendAs { packet_id, dup: true }, &view, self.io) {
+                self.traffic.publishes_sent += 1;
+            } else {
+                session.out.land(packet_id, flight.progress);
+                self.ledger.queued -= 1;
+                drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+                self.log.release(entry.message());
+            }
+        }
+    }
+}
+
+/// A delivery that goes by way of the log.
+struct Keep {
+    group: Option<GroupId>,
+    kind: Kind,
+    /// It has to wait in the queue.
+    busy: bool,
+}
+
+/// A delivery to a session whose client is away.
+struct Away<'a> {
+    lists: &'a [Box<[u32]>],
+    group: Option<GroupId>,
+    qos: QoS,
+    retain: bool,
+}
+
+/// What a queued message is sent with.
+struct SendAs {
+    packet_id: PacketId,
+    dup: bool,
+}
+
+/// The QoS that a subscription was granted.
+#[inline]
+pub(crate) fn qos_of(options: SubscriberOptions) -> QoS {
+    qos_from(options.qos())
+}
+
+/// A QoS that was checked before.
+#[inline]
+pub(crate) fn qos_from(bits: u8) -> QoS {
+    match bits {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
+}
+
+/// What a flight at this QoS waits for first.
+pub(crate) fn first_progress(qos: QoS) -> Progress {
+    match qos {
+        QoS::ExactlyOnce => Progress::AwaitsPubRec,
+        QoS::AtLeastOnce | QoS::AtMostOnce => Progress::AwaitsPubAck,
+    }
+}
+
+/// Counts a copy as dropped, for the session and for the reason.
+pub(crate) fn drop_copy(session: &mut Session, ledger: &mut Ledger, reason: DropReason) {
+    session.dropped += 1;
+    ledger.drop_copy(reason);
+}
+
+#[inline]
+fn put(form: Encoded<'_>, packet_id: PacketId, conn: ConnId, io: &mut EngineIo) {
+    let outbox = io.outbox(conn);
+    let tail = outbox.tail();
+    let at = tail.len() + form.packet_id_at;
+    tail.extend_from_slice(form.head);
+    tail[at..at + 2].copy_from_slice(&packet_id.get().to_be_bytes());
+    if let Some(payload) = form.shared {
+        outbox.put_shared(payload.clone());
+    }
+}
+
+/// What the Topic Alias property adds to a packet: itself, and one more byte of either length.
+const ALIAS_BYTES: usize = 3 + 1 + 1;
+
+fn send_entry(
+    session: &mut Session,
+    entry: Queued,
+    send_as: SendAs,
+    view: &MessageView<'_>,
+    io: &mut EngineIo,
+) -> bool {
+    let kind = Kind { v5: session.v5, qos: entry.qos(), retain: entry.retain() };
+    let lists = std::mem::take(&mut session.id_lists);
+    let header = PublishHeader {
+        dup: send_as.dup,
+        packet_id: Some(send_as.packet_id),
+        subscription_ids: entry.ids.resolve(&lists),
+        ..kind.header(view, io.now.wall_ms)
+    };
+    let sent = send(session, header, view, io);
+    session.id_lists = lists;
+    sent
+}
+
+/// Encodes one packet for one client, with a topic alias where it allows them. False, with nothing
+/// sent, if the packet is larger than the client allows.
+fn send(
+    session: &mut Session,
+    mut header: PublishHeader<'_>,
+    view: &MessageView<'_>,
+    io: &mut EngineIo,
+) -> bool {
+    let conn = session.conn.expect("only a connected session is sent to");
+    if !session.v5 {
+        header.subscription_ids = &[];
+        header.message_expiry_s = None;
+        header.properties = &[];
+    }
+    if header.encoded_len() > session.packet_bytes_max as usize {
+        return false;
+    }
+    if let Some(aliases) = &mut session.aliases
+        && header.encoded_len() + ALIAS_BYTES <= session.packet_bytes_max as usize
+    {
+        aliases.apply(&mut header);
+    }
+    let outbox = io.outbox(conn);
+    header.encode(outbox.tail());
+    if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
+        outbox.put_shared(share(view));
+    } else {
+        outbox.put(view.payload);
+    }
+    true
+}
+
+impl crate::session::AliasesOut {
+    /// Uses a known alias in place of the topic, or gives out the next one. [MQTT-3.3.2-7]
+    fn apply(&mut self, header: &mut PublishHeader<'_>) {
+        if let Some(known) = self.topics.iter().position(|topic| **topic == *header.topic) {
+            header.topic_alias = Some(known as u16 + 1);
+            header.topic = b"";
+        } else if self.topics.len() < usize::from(self.count_max) {
+            self.topics.push(header.topic.into());
+            header.topic_alias = Some(self.topics.len() as u16);
+        }
+    }
+}

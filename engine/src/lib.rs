@@ -1,0 +1,406 @@
+//! One shard of the broker as a deterministic state machine.
+//!
+//! [`Engine`] is a [`Core`]: connections, sessions, subscriptions and retained messages of one shard,
+//! told what happens and answering into an [`Io`]. It owns all its state, shares nothing and waits for
+//! nothing; other shards are reached by [`ShardMessage`]s alone.
+//!
+//! invariant: no clock, no socket, no thread, no lock and no randomness in here but what is handed in.
+#![forbid(unsafe_code)]
+
+mod acks;
+mod command;
+mod config;
+mod conn;
+mod connect;
+mod deliver;
+mod hash;
+pub mod ids;
+mod ledger;
+mod lifecycle;
+mod local;
+mod mesh;
+mod outgoing;
+mod publish;
+mod replay;
+mod retain;
+pub mod retained;
+mod route;
+mod run;
+mod session;
+mod shared;
+mod subscribe;
+mod sys;
+mod timers;
+pub mod tree;
+mod violation;
+pub mod wheel;
+
+pub use command::{Command, Event, LocalMessage, RequestId, SubscriberId};
+pub use config::{EngineConfig, Limits, OverflowPolicy};
+pub use ledger::{DropReason, Ledger, Traffic};
+pub use mesh::{CarriedMessage, ReplayId, ShardMessage, WaitId};
+pub use route::Interest;
+pub use run::CarriedRun;
+pub use shared::Census;
+
+use hashbrown::HashMap;
+use ringmq_codec::{Frame, PacketType, ReasonCode, encode_pingresp};
+use ringmq_storage::{Log, LogOffset, MemoryLog};
+use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, SyncFailure, SyncTicket};
+
+use crate::conn::{Conns, Flow, Held, Input, Phase};
+use crate::deliver::{Encodings, Publication, Retained};
+use crate::hash::Hashing;
+use crate::ids::SessionSlot;
+use crate::mesh::{Done, Mesh};
+use crate::publish::{Scope, Sender};
+use crate::replay::Replays;
+use crate::retained::RetainedStore;
+use crate::route::{RouteRef, Router};
+use crate::session::Sessions;
+use crate::sys::Figures;
+use crate::timers::Timer;
+use crate::violation::Violation;
+use crate::wheel::Wheel;
+
+/// What an engine answers into.
+pub type EngineIo = Io<ShardMessage, Event>;
+
+/// Timers that fire in one turn; the rest fire in the next ones.
+const TIMERS_PER_TURN_MAX: usize = 1024;
+
+/// One shard of the broker.
+#[derive(Debug)]
+pub struct Engine<L: Log = MemoryLog> {
+    config: EngineConfig,
+    limits: Limits,
+    hashing: Hashing,
+    random: u64,
+    conns: Conns,
+    sessions: Sessions,
+    locals: HashMap<SubscriberId, SessionSlot, Hashing>,
+    router: Router,
+    retained: RetainedStore<LogOffset>,
+    retained_bytes: u64,
+    replays: Replays,
+    mesh: Mesh,
+    log: L,
+    wheel: Wheel<Timer>,
+    ledger: Ledger,
+    traffic: Traffic,
+    figures: Figures,
+    started: bool,
+    /// Connections that are held because a lane was full.
+    blocked: Vec<ConnId>,
+    /// Connections to end because their session's queue overflowed.
+    overflowed: Vec<ConnId>,
+    encodings: Encodings,
+    due: Vec<Timer>,
+    over: Vec<Done>,
+    properties_scratch: Vec<u8>,
+    alias_scratch: Vec<u8>,
+    replay_scratch: Vec<LogOffset>,
+}
+
+impl Engine<MemoryLog> {
+    /// A shard whose sessions live as long as the process.
+    pub fn new(config: EngineConfig) -> Self {
+        Self::with_log(config, MemoryLog::new())
+    }
+}
+
+impl<L: Log> Engine<L> {
+    /// A shard on a log.
+    pub fn with_log(config: EngineConfig, log: L) -> Self {
+        let hashing = Hashing::new(config.seed);
+        Self {
+            limits: config.limits.clone(),
+            hashing,
+            random: config.seed ^ (config.shard.index() as u64) << 32,
+            conns: Conns::default(),
+            sessions: Sessions::new(hashing),
+            locals: HashMap::with_hasher(hashing),
+            router: Router::new(hashing, config.seed, config.limits.topic_levels_max),
+            retained: RetainedStore::new(config.seed),
+            retained_bytes: 0,
+            replays: Replays::new(hashing),
+            mesh: Mesh::new(config.shards, config.shard),
+            log,
+            wheel: Wheel::new(0),
+            ledger: Ledger::default(),
+            traffic: Traffic::default(),
+            figures: Figures::new(config.shards),
+            started: false,
+            blocked: Vec::new(),
+            overflowed: Vec::new(),
+            encodings: Encodings::default(),
+            due: Vec::new(),
+            over: Vec::new(),
+            properties_scratch: Vec::new(),
+            alias_scratch: Vec::new(),
+            replay_scratch: Vec::new(),
+            config,
+        }
+    }
+
+    /// What became of the messages so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The next number of a splitmix64 sequence.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One whole packet of a connection.
+    #[inline]
+    fn packet(
+        &mut self,
+        id: ConnId,
+        packet: &Frame<'_>,
+        input: Input<'_>,
+        io: &mut EngineIo,
+    ) -> Result<Flow, Violation> {
+        let Some(conn) = self.conns.get_mut(id) else { return Ok(Flow::Gone) };
+        let Phase::Connected(session) = conn.phase else {
+            return self.first_packet(id, packet, input, io);
+        };
+        let sender = Sender { conn: id, session, version: conn.version };
+        match packet.packet_type()? {
+            PacketType::Publish => self.on_publish(sender, packet, input, io),
+            PacketType::PubAck => self.on_puback(sender, packet, io),
+            PacketType::PubRec => self.on_pubrec(sender, packet, io),
+            PacketType::PubRel => self.on_pubrel(sender, packet, io),
+            PacketType::PubComp => self.on_pubcomp(sender, packet, io),
+            PacketType::Subscribe => self.on_subscribe(sender, packet, io),
+            PacketType::Unsubscribe => self.on_unsubscribe(sender, packet, io),
+            PacketType::PingReq => {
+                ringmq_codec::Packet::decode(sender.version, packet)?;
+                encode_pingresp(io.outbox(id).tail()); // [MQTT-3.12.4-1]
+                Ok(Flow::Used(packet.total))
+            }
+            PacketType::Disconnect => self.on_disconnect(sender, packet, io),
+            PacketType::Connect => Err(Violation::ConnectTwice),
+            PacketType::Auth => {
+                ringmq_codec::Packet::decode(sender.version, packet)?;
+                Err(Violation::AuthUnexpected)
+            }
+            PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
+                Err(Violation::NotForServers)
+            }
+        }
+    }
+
+    /// A message of another shard for this one's subscribers.
+    fn on_carried(&mut self, message: &CarriedMessage, io: &mut EngineIo) {
+        let publication = Publication {
+            view: message.view(),
+            qos: message.qos(),
+            retain: if message.retain() { Retained::AsPublished } else { Retained::No },
+            publisher: None,
+        };
+        let route = self.router.route(publication.view.topic, RouteRef::default());
+        if !route.is_ok_and(|route| self.deliver_here(route, &publication, io)) {
+            self.ledger.copies += 1;
+            self.ledger.drop_copy(DropReason::NoSubscriber);
+        }
+    }
+
+    fn on_carried_run(&mut self, carried: &CarriedRun, io: &mut EngineIo) {
+        let run = carried.run();
+        let route = self.router.route(run.topic, RouteRef::default());
+        if !route.is_ok_and(|route| self.deliver_run(route, &run, None, io)) {
+            self.ledger.copies += run.count;
+            self.ledger.drop_copies(DropReason::NoSubscriber, run.count);
+        }
+    }
+
+    fn on_carried_to_groups(
+        &mut self,
+        message: &CarriedMessage,
+        groups: &[Box<str>],
+        hops: u8,
+        io: &mut EngineIo,
+    ) {
+        let publication = Publication {
+            view: message.view(),
+            qos: message.qos(),
+            retain: if message.retain() { Retained::AsPublished } else { Retained::No },
+            publisher: None,
+        };
+        for key in groups {
+            self.to_group(key, &publication, Scope::ThisShard { hops }, io);
+        }
+    }
+
+    fn on_message(&mut self, from: ShardId, message: ShardMessage, io: &mut EngineIo) {
+        match message {
+            ShardMessage::Publish(message) => {
+                self.mesh.count_received(from);
+                self.on_carried(&message, io);
+            }
+            ShardMessage::Run(run) => {
+                self.mesh.count_received(from);
+                self.on_carried_run(&run, io);
+            }
+            ShardMessage::ToGroups { message, groups, hops } => {
+                self.mesh.count_received(from);
+                self.on_carried_to_groups(&message, &groups, hops, io);
+            }
+            ShardMessage::Retain(message) => {
+                self.mesh.count_received(from);
+                self.store_retained(&message.view());
+            }
+            ShardMessage::Interest { filter, change } => self.router.set_interest(&filter, from, change),
+            ShardMessage::Census { key, census } => self.on_census(from, &key, census),
+            ShardMessage::Barrier(wait) => {
+                if self.mesh.barrier_set(from, wait) {
+                    io.message(from, ShardMessage::BarrierPassed(wait));
+                }
+            }
+            ShardMessage::BarrierPassed(wait) => {
+                if let Some(done) = self.mesh.arrive(wait) {
+                    self.finish(done, io);
+                }
+            }
+            ShardMessage::Accepted(count) => self.on_accepted(from, count, io),
+            ShardMessage::ReplayStart { replay, filter } => self.serve_replay(from, replay, filter, io),
+            ShardMessage::ReplayNext(replay) => self.serve_next(from, replay, io),
+            ShardMessage::ReplayStop(replay) => self.stop_serving(from, replay),
+            ShardMessage::ReplayChunk { replay, messages, more } => {
+                self.take_chunk(from, replay, &messages, more, io);
+            }
+            ShardMessage::Figures(figures) => self.take_figures(from, *figures),
+        }
+    }
+
+    fn on_census(&mut self, from: ShardId, key: &str, census: Census) {
+        let parsed = ringmq_codec::check_filter(key);
+        let filter = parsed.expect("a shard tells of groups whose key it checked").filter;
+        self.router.set_census(key, filter, from, census);
+    }
+
+    fn on_accepted(&mut self, from: ShardId, count: u64, io: &mut EngineIo) {
+        let mut over = std::mem::take(&mut self.over);
+        self.mesh.accepted(from, count, &mut over);
+        self.finish_all(over, io);
+        if self.mesh.holds_barriers() {
+            for (shard, wait) in self.mesh.barriers_passed() {
+                io.message(shard, ShardMessage::BarrierPassed(wait));
+            }
+        }
+    }
+
+    fn finish_all(&mut self, mut over: Vec<Done>, io: &mut EngineIo) {
+        for done in over.drain(..) {
+            self.finish(done, io);
+        }
+        self.over = over;
+    }
+
+    fn fire_timers(&mut self, io: &mut EngineIo) -> bool {
+        let mut due = std::mem::take(&mut self.due);
+        let more = self.wheel.expire(io.now.mono_ms, TIMERS_PER_TURN_MAX, &mut due);
+        for timer in due.drain(..) {
+            self.on_timer(timer, io);
+        }
+        self.due = due;
+        more
+    }
+
+    /// Tells the other shards how far we have come with their messages, once the log has them.
+    fn report(&mut self, io: &mut EngineIo) {
+        if self.mesh.others.is_empty() || self.log.accepted() < self.log.appended() {
+            return;
+        }
+        for (shard, count) in self.mesh.reports() {
+            io.message(shard, ShardMessage::Accepted(count));
+        }
+    }
+}
+
+impl<L: Log> Core for Engine<L> {
+    type Message = ShardMessage;
+    type Command = Command;
+    type Event = Event;
+
+    fn opened(&mut self, conn: ConnId, info: &ConnInfo, io: &mut EngineIo) {
+        self.conns.insert(conn, *info, io.now.mono_ms);
+        let deadline = io.now.mono_ms + self.limits.connect_timeout_ms;
+        let timer = self.wheel.schedule(deadline, Timer::ConnectDeadline(conn));
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.timer = Some(timer);
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut EngineIo) {
+        self.take_bytes(conn, bytes, io);
+    }
+
+    fn drained(&mut self, id: ConnId, io: &mut EngineIo) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let (phase, held) = (conn.phase, conn.held);
+        if let Phase::Connected(session) = phase {
+            let (_, mut delivery) = self.delivery(io);
+            delivery.pump(session);
+        }
+        if held == Held::Backlog {
+            self.process_carry(id, io);
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, _reason: CloseReason, io: &mut EngineIo) {
+        self.on_closed(conn, io);
+    }
+
+    fn message(&mut self, from: ShardId, message: ShardMessage, io: &mut EngineIo) {
+        self.on_message(from, message, io);
+    }
+
+    fn command(&mut self, command: Command, io: &mut EngineIo) {
+        self.on_command(command, io);
+    }
+
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<(), SyncFailure>, _io: &mut EngineIo) {
+        self.log.synced(ticket, outcome);
+    }
+
+    fn turn_over(&mut self, io: &mut EngineIo) {
+        if !self.started {
+            self.started = true;
+            self.start_figures(io);
+        }
+        let more_timers = self.fire_timers(io);
+        self.drop_overflowed(io);
+        self.advance_replays(io);
+        self.unblock(io);
+        let mut over = std::mem::take(&mut self.over);
+        self.mesh.log_accepted(self.log.accepted(), &mut over);
+        self.finish_all(over, io);
+        if let Some(request) = self.log.sync() {
+            io.sync(request);
+        }
+        self.report(io);
+        debug_assert!(self.ledger.balances(), "every copy is accounted for: {:?}", self.ledger);
+        let now = io.now.mono_ms;
+        io.wake_at_ms =
+            if more_timers || self.replays.is_due() { Some(now) } else { self.wheel.next_due_ms() };
+    }
+
+    fn shutdown(&mut self, io: &mut EngineIo) {
+        for id in self.conns.ids() {
+            if let Some(conn) = self.conns.get_mut(id)
+                && let Phase::Connected(session) = conn.phase
+            {
+                // The sessions end with the process; their wills are not for the living. [MQTT-3.1.2-8]
+                self.sessions.get_mut(session).will = None;
+            }
+            self.disconnect(id, ReasonCode::ServerShuttingDown, None, io);
+        }
+    }
+}

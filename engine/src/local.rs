@@ -1,0 +1,136 @@
+//! Publishing and subscribing from within the program that the broker is embedded in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringmq_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
+use ringmq_storage::{Log, MessageView};
+
+use crate::command::{Command, Event, LocalMessage, RequestId, SubscriberId};
+use crate::deliver::{Kind, Publication, Retained};
+use crate::ids::SessionSlot;
+use crate::mesh::{Done, LogState};
+use crate::route::RouteRef;
+use crate::session::NewSession;
+use crate::subscribe::Wanted;
+use crate::timers::{expires_at_ms, remaining_s};
+use crate::violation::Violation;
+use crate::{Engine, EngineIo};
+
+/// Reports a message to an in-process subscriber.
+pub(crate) fn deliver(
+    subscriber: SubscriberId,
+    publication: &Publication<'_>,
+    kind: Kind,
+    io: &mut EngineIo,
+) {
+    let view = &publication.view;
+    let message = LocalMessage {
+        topic: String::from_utf8_lossy(view.topic).into_owned(),
+        payload: view.shared_payload.cloned().unwrap_or_else(|| Bytes::copy_from_slice(view.payload)),
+        qos: kind.qos,
+        retain: kind.retain,
+        properties: Bytes::copy_from_slice(view.properties),
+        message_expiry_s: remaining_s(view.expires_at_ms, io.now.wall_ms),
+    };
+    io.event(Event::Delivery { subscriber, message: Arc::new(message) });
+}
+
+impl<L: Log> Engine<L> {
+    /// Does what another thread asks for.
+    pub(crate) fn on_command(&mut self, command: Command, io: &mut EngineIo) {
+        match command {
+            Command::Publish { request, message } => self.publish_local(request, &message, io),
+            Command::Subscribe { request, subscriber, filter, qos } => {
+                let session = self.local_session(subscriber);
+                let options = SubscriptionOptions {
+                    retain_as_published: true,
+                    retain_handling: RetainHandling::SendAtSubscribe,
+                    ..SubscriptionOptions::new(qos)
+                };
+                let granted = self.subscribe(session, &Wanted { filter: &filter, options, id: 0 }, io);
+                self.answer(request, granted.reason, io);
+                if let Some(replay) = granted.replay {
+                    self.start_replay(replay, io);
+                }
+            }
+            Command::Unsubscribe { request, subscriber, filter } => {
+                let session = self.local_session(subscriber);
+                let reason = self.unsubscribe(session, &filter, io);
+                self.answer(request, reason, io);
+            }
+            Command::Leave { subscriber } => {
+                if let Some(session) = self.locals.remove(&subscriber) {
+                    self.end_session(session, io);
+                }
+            }
+        }
+    }
+
+    /// Answers a request once what it changed is known on every shard.
+    fn answer(&mut self, request: RequestId, reason: ReasonCode, io: &mut EngineIo) {
+        let done = Done::Subscribed { request, reason };
+        if reason.is_error() || self.mesh.others.is_empty() {
+            self.finish(done, io);
+        } else {
+            self.set_barrier(done, io);
+        }
+    }
+
+    fn local_session(&mut self, subscriber: SubscriberId) -> SessionSlot {
+        if let Some(session) = self.locals.get(&subscriber) {
+            return *session;
+        }
+        let session = self.sessions.create(&NewSession {
+            client_id: "",
+            version: Version::V5,
+            expiry_s: 0,
+            inflight_max: u16::MAX,
+            local: Some(subscriber),
+        });
+        self.locals.insert(subscriber, session);
+        session
+    }
+
+    fn publish_local(&mut self, request: RequestId, message: &LocalMessage, io: &mut EngineIo) {
+        let reason = match self.router.route(message.topic.as_bytes(), RouteRef::default()) {
+            Ok(route) => {
+                let publication = Publication {
+                    view: MessageView {
+                        topic: message.topic.as_bytes(),
+                        properties: &message.properties,
+                        payload: &message.payload,
+                        shared_payload: Some(&message.payload),
+                        qos: message.qos as u8,
+                        expires_at_ms: expires_at_ms(message.message_expiry_s, io.now.wall_ms),
+                    },
+                    qos: message.qos,
+                    retain: if message.retain { Retained::AsPublished } else { Retained::No },
+                    publisher: None,
+                };
+                let routed = self.publish(route, &publication, io);
+                let reason =
+                    if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+                let done = Done::Published { request, reason };
+                let log = LogState { appended: self.log.appended(), accepted: self.log.accepted() };
+                let waits_for =
+                    if message.qos == QoS::AtMostOnce { Default::default() } else { routed.shards };
+                if let Some(done) = self.mesh.wait_accepted(&waits_for, log, done) {
+                    self.finish(done, io);
+                }
+                return;
+            }
+            Err(refused) => Violation::from(refused).reason(),
+        };
+        self.finish(Done::Published { request, reason }, io);
+    }
+
+    /// What was waited for has happened.
+    pub(crate) fn finish(&mut self, done: Done, io: &mut EngineIo) {
+        match done {
+            Done::Ack { conn, number } => self.ack_ready(conn, number, io),
+            Done::Published { request, reason } => io.event(Event::Published { request, reason }),
+            Done::Subscribed { request, reason } => io.event(Event::Subscribed { request, reason }),
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! What shards tell each other, and what waits for their answers.
+//!
+//! A lane keeps its messages in order, so a count is enough to say how far the other side has come:
+//! publications are numbered by counting on both ends, and each shard reports the number that it has
+//! accepted. An acknowledgement to a publisher waits for the reports of every shard that its message
+//! went to.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringmq_codec::{QoS, ReasonCode};
+use ringmq_storage::MessageView;
+use ringmq_turn::{ConnId, ShardId, ShardSet};
+
+use crate::command::RequestId;
+use crate::ledger::{Ledger, Traffic};
+use crate::route::Interest;
+use crate::run::CarriedRun;
+use crate::shared::Census;
+
+/// From this size up a payload is shared by reference instead of being copied.
+pub(crate) const SHARED_PAYLOAD_BYTES_MIN: usize = 4096;
+
+/// A message that travels between shards, shared by all of them.
+#[derive(Debug)]
+pub struct CarriedMessage {
+    /// Topic, properties and, unless it is shared, payload.
+    bytes: Box<[u8]>,
+    topic_bytes: u16,
+    properties_bytes: u32,
+    shared: Option<Bytes>,
+    qos: QoS,
+    retain: bool,
+    expires_at_ms: u64,
+}
+
+impl CarriedMessage {
+    pub(crate) fn new(view: &MessageView<'_>, qos: QoS, retain: bool) -> Self {
+        let shared = view.shared_payload.cloned();
+        let copied = if shared.is_some() { &[][..] } else { view.payload };
+        Self {
+            bytes: [view.topic, view.properties, copied].concat().into_boxed_slice(),
+            topic_bytes: view.topic.len() as u16,
+            properties_bytes: view.properties.len() as u32,
+            shared,
+            qos,
+            retain,
+            expires_at_ms: view.expires_at_ms,
+        }
+    }
+
+    pub(crate) fn view(&self) -> MessageView<'_> {
+        let (topic, rest) = self.bytes.split_at(usize::from(self.topic_bytes));
+        let (properties, copied) = rest.split_at(self.properties_bytes as usize);
+        MessageView {
+            topic,
+            properties,
+            payload: self.shared.as_ref().map_or(copied, |payload| payload),
+            shared_payload: self.shared.as_ref(),
+            qos: self.qos as u8,
+            expires_at_ms: self.expires_at_ms,
+        }
+    }
+
+    pub(crate) fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    pub(crate) fn retain(&self) -> bool {
+        self.retain
+    }
+}
+
+/// A replay of retained messages, named by the shard that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplayId(pub(crate) u64);
+
+/// What one shard of the broker tells another.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// Deliver a message to your subscribers. Counted.
+    Publish(Arc<CarriedMessage>),
+    /// Deliver a run of messages to your subscribers. Counted.
+    Run(Arc<CarriedRun>),
+    /// Deliver a message to one member of each of these shared groups. Counted.
+    ToGroups {
+        /// The message.
+        message: Arc<CarriedMessage>,
+        /// The groups' keys.
+        groups: Box<[Box<str>]>,
+        /// How many more times it may be sent on when a group's members left meanwhile.
+        hops: u8,
+    },
+    /// Store a retained message of your slice, or clear it if its payload is empty. Counted.
+    Retain(Arc<CarriedMessage>),
+    /// My interest in a filter changed.
+    Interest {
+        /// The filter.
+        filter: Box<str>,
+        /// How.
+        change: Interest,
+    },
+    /// My members of a shared group.
+    Census {
+        /// The group, as `$share/name/filter`.
+        key: Box<str>,
+        /// How many.
+        census: Census,
+    },
+    /// Tell me when all I sent before, and all retained messages that you sent on before, are in force.
+    Barrier(WaitId),
+    /// They are.
+    BarrierPassed(WaitId),
+    /// I accepted so many of your counted messages.
+    Accepted(u64),
+    /// Send me the first retained messages of your slice that match.
+    ReplayStart {
+        /// My name for it.
+        replay: ReplayId,
+        /// The filter.
+        filter: Box<str>,
+    },
+    /// Send me more of them.
+    ReplayNext(ReplayId),
+    /// I want no more of them.
+    ReplayStop(ReplayId),
+    /// Some of them.
+    ReplayChunk {
+        /// Of the request.
+        replay: ReplayId,
+        /// The messages.
+        messages: Vec<Arc<CarriedMessage>>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// My counters, for `$SYS`.
+    Figures(Box<(Ledger, Traffic)>),
+}
+
+/// Names something that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WaitId {
+    slot: u32,
+    generation: u32,
+}
+
+/// What happens when a wait is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Done {
+    /// The acknowledgement with this number is ready to go to a connection.
+    Ack { conn: ConnId, number: u64 },
+    /// A request of the program is answered.
+    Published { request: RequestId, reason: ReasonCode },
+    /// A request of the program is answered.
+    Subscribed { request: RequestId, reason: ReasonCode },
+}
+
+#[derive(Debug)]
+struct Wait {
+    generation: u32,
+    remaining: u32,
+    done: Option<Done>,
+}
+
+/// One other shard, as seen from here.
+#[derive(Debug, Default)]
+struct Peer {
+    /// Counted messages sent to it.
+    sent: u64,
+    /// How many of them it accepted.
+    accepted: u64,
+    /// Number of the last retained message sent to it.
+    last_retain: u64,
+    waiting: VecDeque<(u64, WaitId)>,
+    /// Counted messages received from it.
+    received: u64,
+    /// How many of them it was told of.
+    reported: u64,
+}
+
+/// A barrier that another shard set here, held until retained messages sent on before are stored.
+#[derive(Debug)]
+struct HeldBarrier {
+    from: ShardId,
+    wait: WaitId,
+    until: Vec<(ShardId, u64)>,
+}
+
+/// The other shards, and what waits for them.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) others: ShardSet,
+    peers: Vec<Peer>,
+    waits: Vec<Wait>,
+    free: Vec<u32>,
+    log_waiting: VecDeque<(u64, WaitId)>,
+    held: Vec<HeldBarrier>,
+}
+
+impl Mesh {
+    pub(crate) fn new(shards: usize, me: ShardId) -> Self {
+        Self {
+            others: ShardSet::others(shards, me),
+            peers: (0..shards).map(|_| Peer::default()).collect(),
+            waits: Vec::new(),
+            free: Vec::new(),
+            log_waiting: VecDeque::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Counts a message to a shard.
+    pub(crate) fn count_sent(&mut self, to: ShardId) {
+        self.peers[to.index()].sent += 1;
+    }
+
+    /// Counts a message to a shard that stores a retained one.
+    pub(crate) fn count_retain(&mut self, to: ShardId) {
+        let peer = &mut self.peers[to.index()];
+        peer.sent += 1;
+        peer.last_retain = peer.sent;
+    }
+
+    /// Counts a message from a shard.
+    pub(crate) fn count_received(&mut self, from: ShardId) {
+        self.peers[from.index()].received += 1;
+    }
+
+    /// The shards to tell how far we have come, with the number.
+    pub(crate) fn reports(&mut self) -> impl Iterator<Item = (ShardId, u64)> + '_ {
+        self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.received > peer.reported).map(
+            |(index, peer)| {
+                peer.reported = peer.received;
+                (ShardId::new(index), peer.received)
+            },
+        )
+    }
+
+    /// Starts a wait that [`Mesh::arrive`] must be called for `remaining` times.
+    fn begin(&mut self, remaining: u32, done: Done) -> WaitId {
+        debug_assert!(remaining > 0, "what waits for nothing is done at once");
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.waits.push(Wait { generation: 0, remaining: 0, done: None });
+            self.waits.len() as u32 - 1
+        });
+        let wait = &mut self.waits[slot as usize];
+        wait.generation = wait.generation.wrapping_add(1);
+        wait.remaining = remaining;
+        wait.done = Some(done);
+        WaitId { slot, generation: wait.generation }
+    }
+
+    /// Waits until every one of `shards` accepted all that was sent to it, and the log holds what was
+    /// appended to it. `None` when that is so already.
+    pub(crate) fn wait_accepted(&mut self, shards: &ShardSet, log: LogState, done: Done) -> Option<Done> {
+        let behind = |peer: &Peer| peer.accepted < peer.sent;
+        let lagging = shards.iter().filter(|shard| behind(&self.peers[shard.index()])).count() as u32;
+        let log_lags = u32::from(log.accepted < log.appended);
+        if lagging + log_lags == 0 {
+            return Some(done);
+        }
+        let wait = self.begin(lagging + log_lags, done);
+        for shard in shards.iter() {
+            let peer = &mut self.peers[shard.index()];
+            if behind(peer) {
+                peer.waiting.push_back((peer.sent, wait));
+            }
+        }
+        if log_lags > 0 {
+            self.log_waiting.push_back((log.appended, wait));
+        }
+        None
+    }
+
+    /// Starts a barrier that every other shard has to pass; there must be one.
+    pub(crate) fn begin_barrier(&mut self, done: Done) -> WaitId {
+        self.begin(self.others.len() as u32, done)
+    }
+
+    /// One of the things that a wait waits for happened.
+    pub(crate) fn arrive(&mut self, id: WaitId) -> Option<Done> {
+        let wait = &mut self.waits[id.slot as usize];
+        assert_eq!(wait.generation, id.generation, "a wait is not answered after its end");
+        wait.remaining -= 1;
+        if wait.remaining > 0 {
+            return None;
+        }
+        self.free.push(id.slot);
+        self.waits[id.slot as usize].done.take()
+    }
+
+    /// A shard reported how far it has come: what was waiting for that is over.
+    pub(crate) fn accepted(&mut self, from: ShardId, count: u64, over: &mut Vec<Done>) {
+        let peer = &mut self.peers[from.index()];
+        debug_assert!(count > peer.accepted && count <= peer.sent, "reports grow, up to what was sent");
+        peer.accepted = count;
+        while let Some(&(number, wait)) = self.peers[from.index()].waiting.front()
+            && number <= count
+        {
+            self.peers[from.index()].waiting.pop_front();
+            over.extend(self.arrive(wait));
+        }
+    }
+
+    /// The log accepted more: what was waiting for that is over.
+    pub(crate) fn log_accepted(&mut self, accepted: u64, over: &mut Vec<Done>) {
+        while let Some(&(number, wait)) = self.log_waiting.front()
+            && number <= accepted
+        {
+            self.log_waiting.pop_front();
+            over.extend(self.arrive(wait));
+        }
+    }
+
+    /// Another shard set a barrier. True when it is passed at once.
+    pub(crate) fn barrier_set(&mut self, from: ShardId, wait: WaitId) -> bool {
+        let until: Vec<_> = (0..self.peers.len())
+            .map(ShardId::new)
+            .map(|shard| (shard, self.peers[shard.index()].last_retain))
+            .filter(|(shard, number)| self.peers[shard.index()].accepted < *number)
+            .collect();
+        if until.is_empty() {
+            return true;
+        }
+        self.held.push(HeldBarrier { from, wait, until });
+        false
+    }
+
+    /// The barriers that are passed now.
+    pub(crate) fn barriers_passed(&mut self) -> Vec<(ShardId, WaitId)> {
+        let peers = &self.peers;
+        let mut passed = Vec::new();
+        self.held.retain(|barrier| {
+            let holds = barrier.until.iter().any(|(shard, number)| peers[shard.index()].accepted < *number);
+            if !holds {
+                passed.push((barrier.from, barrier.wait));
+            }
+            holds
+        });
+        passed
+    }
+
+    /// Whether some other shard's barrier is held here.
+    pub(crate) fn holds_barriers(&self) -> bool {
+        !self.held.is_empty()
+    }
+}
+
+/// How far the log has come, in records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogState {
+    pub(crate) appended: u64,
+    pub(crate) accepted: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: LogState = LogState { appended: 0, accepted: 0 };
+
+    fn done() -> Done {
+        Done::Published { request: RequestId(1), reason: ReasonCode::Success }
+    }
+
+    #[test]
+    fn a_wait_ends_when_every_shard_has_reported() {
+        let mut mesh = Mesh::new(3, ShardId::new(0));
+        let others = mesh.others;
+        for shard in others.iter() {
+            mesh.count_sent(shard);
+        }
+        assert!(mesh.wait_accepted(&others, LOG, done()).is_none());
+        let mut over = Vec::new();
+        mesh.accepted(ShardId::new(2), 1, &mut over);
+        assert!(over.is_empty());
+        mesh.accepted(ShardId::new(1), 1, &mut over);
+        assert_eq!(over.len(), 1);
+        assert!(mesh.wait_accepted(&others, LOG, done()).is_some(), "nothing is outstanding");
+    }
+
+    #[test]
+    fn a_wait_for_the_log_ends_with_the_record() {
+        let mut mesh = Mesh::new(1, ShardId::new(0));
+        let behind = LogState { appended: 5, accepted: 3 };
+        assert!(mesh.wait_accepted(&ShardSet::EMPTY, behind, done()).is_none());
+        let mut over = Vec::new();
+        mesh.log_accepted(4, &mut over);
+        assert!(over.is_empty());
+        mesh.log_accepted(5, &mut over);
+        assert_eq!(over.len(), 1);
+    }
+
+    #[test]
+    fn a_barrier_is_held_until_retained_messages_sent_before_it_are_stored() {
+        let mut mesh = Mesh::new(3, ShardId::new(0));
+        let wait = WaitId { slot: 0, generation: 1 };
+        let (owner, asker) = (ShardId::new(1), ShardId::new(2));
+        assert!(mesh.barrier_set(asker, wait));
+        mesh.count_retain(owner);
+        assert!(!mesh.barrier_set(asker, wait));
+        assert!(mesh.barriers_passed().is_empty());
+        mesh.accepted(owner, 1, &mut Vec::new());
+        assert_eq!(mesh.barriers_passed(), [(asker, wait)]);
+    }
+}

@@ -1,0 +1,498 @@
+//! PUBLISH from a client, and the way of every message to those who subscribed. MQTT 5 section 3.3.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringmq_codec::{Frame, PacketId, Publish, QoS, ReasonCode, Version, forwardable};
+use ringmq_storage::{Log, MessageView, Record};
+use ringmq_turn::{ConnId, ShardSet};
+
+use crate::conn::{Ack, Flow, Held, Input, Readiness};
+use crate::deliver::{Delivery, Kept, Publication, Retained};
+use crate::ids::{GroupId, SessionSlot};
+use crate::ledger::DropReason;
+use crate::mesh::{CarriedMessage, Done, LogState, SHARED_PAYLOAD_BYTES_MIN, ShardMessage};
+use crate::route::{RouteRef, Target, TopicRefused};
+use crate::run::Run;
+use crate::shared::{Pick, Queueing};
+use crate::timers::expires_at_ms;
+use crate::violation::Violation;
+use crate::{Engine, EngineIo};
+
+/// How many times a message for a shared group is sent on to another shard.
+const GROUP_HOPS_MAX: u8 = 3;
+
+/// Where a message went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Routed {
+    /// The shards whose acceptance an acknowledgement waits for.
+    pub(crate) shards: ShardSet,
+    /// Whether anybody is to have it.
+    pub(crate) matched: bool,
+}
+
+/// A connected client that sent a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) conn: ConnId,
+    pub(crate) session: SessionSlot,
+    pub(crate) version: Version,
+}
+
+impl From<TopicRefused> for Violation {
+    fn from(refused: TopicRefused) -> Self {
+        match refused {
+            TopicRefused::Invalid(error) => Self::Malformed(error),
+            TopicRefused::Levels => Self::TopicLevels,
+        }
+    }
+}
+
+impl<L: Log> Engine<L> {
+    /// A PUBLISH packet, or the run of them that it starts.
+    #[inline]
+    pub(crate) fn on_publish(
+        &mut self,
+        sender: Sender,
+        packet: &Frame<'_>,
+        input: Input<'_>,
+        io: &mut EngineIo,
+    ) -> Result<Flow, Violation> {
+        let v5 = sender.version == Version::V5;
+        match Run::at_start_of(input.rest, v5, self.limits.packet_bytes_max) {
+            Some(run) => self.on_run(sender, &run, io),
+            None => self.on_single_publish(sender, packet, input, io),
+        }
+    }
+
+    fn on_run(&mut self, sender: Sender, run: &Run<'_>, io: &mut EngineIo) -> Result<Flow, Violation> {
+        let route = self.route_for(sender.conn, run.topic)?;
+        let found = self.router.get(route);
+        let grouped = !found.groups.is_empty();
+        let full = io.full_lanes();
+        if !full.is_empty() && (grouped || found.remote.intersects(full)) {
+            return Ok(Flow::Hold(Held::Lanes));
+        }
+        self.traffic.publishes_received += run.count;
+        self.ledger.received += run.count;
+        let remote = found.remote;
+        if !remote.is_empty() {
+            let carried = Arc::new(run.carried());
+            for shard in remote.iter() {
+                self.mesh.count_sent(shard);
+                io.message(shard, ShardMessage::Run(Arc::clone(&carried)));
+            }
+        }
+        let matched = self.deliver_run(route, run, Some(sender.session), io) || !remote.is_empty();
+        if grouped {
+            self.run_to_groups(route, run, matched, io);
+        } else if !matched {
+            self.ledger.copies += run.count;
+            self.ledger.drop_copies(DropReason::NoSubscriber, run.count);
+        }
+        Ok(Flow::Used(run.packets.len()))
+    }
+
+    /// Delivers a run to the sessions of this shard. Whether there was any.
+    pub(crate) fn deliver_run(
+        &mut self,
+        route: RouteRef,
+        run: &Run<'_>,
+        publisher: Option<SessionSlot>,
+        io: &mut EngineIo,
+    ) -> bool {
+        let (router, mut delivery) = self.delivery(io);
+        let found = router.get(route);
+        let mut special = false;
+        for target in &found.targets {
+            special |= !delivery.deliver_run(run, target, publisher);
+        }
+        if special {
+            for view in run.messages() {
+                let publication = Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher };
+                delivery.restart();
+                for target in &found.targets {
+                    if !delivery.takes_runs(run, target) {
+                        delivery.deliver(&publication, target, &found.lists, None);
+                    }
+                }
+            }
+        }
+        !found.targets.is_empty()
+    }
+
+    fn run_to_groups(&mut self, route: RouteRef, run: &Run<'_>, matched: bool, io: &mut EngineIo) {
+        for view in run.messages() {
+            let publication =
+                Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher: None };
+            let routed = self.to_groups(route, &publication, &mut None, io);
+            if !matched && !routed.matched {
+                self.ledger.copies += 1;
+                self.ledger.drop_copy(DropReason::NoSubscriber);
+            }
+        }
+    }
+
+    fn route_for(&mut self, conn: ConnId, topic: &[u8]) -> Result<RouteRef, Violation> {
+        let conn = self.conns.get_mut(conn).expect("a packet comes from an open connection");
+        let route = self.router.route(topic, conn.route)?;
+        conn.route = route;
+        Ok(route)
+    }
+
+    fn on_single_publish(
+        &mut self,
+        sender: Sender,
+        packet: &Frame<'_>,
+        input: Input<'_>,
+        io: &mut EngineIo,
+    ) -> Result<Flow, Violation> {
+        let publish = Publish::decode(sender.version, packet)?;
+        if publish.properties.has_subscription_ids {
+            return Err(Violation::SubscriptionIdFromClient);
+        }
+        let mut alias_topic = std::mem::take(&mut self.alias_scratch);
+        let topic = self.topic_of(sender.conn, &publish, &mut alias_topic)?;
+        let flow = self.take_publish(sender, &Publish { topic, ..publish }, input, io);
+        self.alias_scratch = alias_topic;
+        flow.map(|flow| if flow == Flow::Used(0) { Flow::Used(packet.total) } else { flow })
+    }
+
+    /// The topic of a PUBLISH, by its alias if it has none. [MQTT-3.3.2-9], [MQTT-3.3.2-10]
+    fn topic_of<'a>(
+        &mut self,
+        conn: ConnId,
+        publish: &Publish<'a>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], Violation> {
+        let Some(alias) = publish.properties.topic_alias else {
+            if publish.topic.is_empty() {
+                return Err(Violation::TopicMissing);
+            }
+            return Ok(publish.topic);
+        };
+        if alias > self.limits.topic_alias_maximum {
+            return Err(Violation::TopicAliasInvalid);
+        }
+        let conn = self.conns.get_mut(conn).expect("a packet comes from an open connection");
+        let aliases = conn.aliases.get_or_insert_default();
+        if !publish.topic.is_empty() {
+            ringmq_codec::check_name(publish.topic)?;
+            aliases.insert(alias, publish.topic.into());
+            return Ok(publish.topic);
+        }
+        let topic = aliases.get(&alias).ok_or(Violation::TopicAliasInvalid)?;
+        scratch.clear();
+        scratch.extend_from_slice(topic);
+        Ok(scratch)
+    }
+
+    /// A PUBLISH with its topic resolved. `Used(0)` stands for the whole packet.
+    fn take_publish(
+        &mut self,
+        sender: Sender,
+        publish: &Publish<'_>,
+        input: Input<'_>,
+        io: &mut EngineIo,
+    ) -> Result<Flow, Violation> {
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id)
+            && self.sessions.get(sender.session).taken.contains(&packet_id.get())
+        {
+            // Taken before: it is only acknowledged again. [MQTT-4.3.3-10]
+            self.traffic.publishes_received += 1;
+            self.acknowledge(sender, Ack::PubRec(packet_id, ReasonCode::Success), &ShardSet::EMPTY, io);
+            return Ok(Flow::Used(0));
+        }
+        self.check_receive_maximum(sender, publish.qos)?;
+        let route = self.route_for(sender.conn, publish.topic)?;
+        if self.is_blocked(route, publish, io) {
+            return Ok(Flow::Hold(Held::Lanes));
+        }
+        self.traffic.publishes_received += 1;
+        let mut properties = std::mem::take(&mut self.properties_scratch);
+        properties.clear();
+        forwardable(publish.properties.raw, &mut properties);
+        let shared = input
+            .owner
+            .filter(|_| publish.payload.len() >= SHARED_PAYLOAD_BYTES_MIN)
+            .map(|owner| owner.slice_ref(publish.payload));
+        let publication = Publication {
+            view: MessageView {
+                topic: publish.topic,
+                properties: &properties,
+                payload: publish.payload,
+                shared_payload: shared.as_ref(),
+                qos: publish.qos as u8,
+                expires_at_ms: expires_at_ms(publish.properties.message_expiry_s, io.now.wall_ms),
+            },
+            qos: publish.qos,
+            retain: if publish.retain { Retained::AsPublished } else { Retained::No },
+            publisher: Some(sender.session),
+        };
+        let routed = self.publish(route, &publication, io);
+        if let Some(packet_id) = publish.packet_id {
+            self.taken(sender, publish.qos, packet_id, routed, io);
+        }
+        self.properties_scratch = properties;
+        Ok(Flow::Used(0))
+    }
+
+    /// Acknowledges a QoS 1 or 2 message once everybody has it. [MQTT-4.3.2-4], [MQTT-4.3.3-8]
+    fn taken(&mut self, sender: Sender, qos: QoS, packet_id: PacketId, routed: Routed, io: &mut EngineIo) {
+        let reason = if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let ack = if qos == QoS::ExactlyOnce {
+            let session = self.sessions.get_mut(sender.session);
+            session.taken.insert(packet_id.get());
+            if session.persistent {
+                let taken = Record::Taken { session: session.record, packet_id: packet_id.get() };
+                let _ = self.log.append(taken);
+            }
+            Ack::PubRec(packet_id, reason)
+        } else {
+            Ack::PubAck(packet_id, reason)
+        };
+        self.acknowledge(sender, ack, &routed.shards, io);
+    }
+
+    /// Sends an acknowledgement when the log and `shards` have all that came before it, in order.
+    fn acknowledge(&mut self, sender: Sender, ack: Ack, shards: &ShardSet, io: &mut EngineIo) {
+        let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
+        let number = conn.acks.first + conn.acks.waiting.len() as u64;
+        let idle = conn.acks.waiting.is_empty();
+        let done = Done::Ack { conn: sender.conn, number };
+        let log = LogState { appended: self.log.appended(), accepted: self.log.accepted() };
+        match self.mesh.wait_accepted(shards, log, done) {
+            Some(_) if idle => self.send_ack(sender.conn, ack, io),
+            Some(_) => {
+                self.queue_ack(sender.conn, ack, Readiness::Ready);
+            }
+            None => {
+                self.queue_ack(sender.conn, ack, Readiness::Waits);
+            }
+        }
+    }
+
+    fn check_receive_maximum(&mut self, sender: Sender, qos: QoS) -> Result<(), Violation> {
+        if qos == QoS::AtMostOnce || sender.version != Version::V5 {
+            return Ok(());
+        }
+        let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
+        let pubacks = conn.acks.waiting.iter().filter(|(ack, _)| matches!(ack, Ack::PubAck(..))).count();
+        let open = self.sessions.get(sender.session).taken.len() + pubacks;
+        if open >= usize::from(self.limits.receive_maximum) {
+            return Err(Violation::ReceiveMaximumExceeded);
+        }
+        Ok(())
+    }
+
+    /// Whether a message would have to go through a lane that is full.
+    fn is_blocked(&self, route: RouteRef, publish: &Publish<'_>, io: &EngineIo) -> bool {
+        let full = io.full_lanes();
+        if full.is_empty() {
+            return false;
+        }
+        let found = self.router.get(route);
+        publish.retain || !found.groups.is_empty() || found.remote.intersects(full)
+    }
+
+    /// Sends a message to everybody who is to have it, on every shard, and stores it if it is retained.
+    pub(crate) fn publish(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        io: &mut EngineIo,
+    ) -> Routed {
+        self.ledger.received += 1;
+        let mut carried = None;
+        let mut routed = Routed::default();
+        if publication.retain == Retained::AsPublished {
+            routed.shards.union(&self.retain(publication, &mut carried, io));
+        }
+        let remote = self.router.get(route).remote;
+        for shard in remote.iter() {
+            self.mesh.count_sent(shard);
+            io.message(shard, ShardMessage::Publish(carry(publication, &mut carried)));
+        }
+        routed.shards.union(&remote);
+        routed.matched = self.deliver_here(route, publication, io) || !remote.is_empty();
+        if !self.router.get(route).groups.is_empty() {
+            let picked = self.to_groups(route, publication, &mut carried, io);
+            routed.matched |= picked.matched;
+            routed.shards.union(&picked.shards);
+        }
+        if !routed.matched {
+            self.ledger.copies += 1;
+            self.ledger.drop_copy(DropReason::NoSubscriber);
+        }
+        routed
+    }
+
+    /// Delivers to the sessions of this shard. Whether there was any.
+    pub(crate) fn deliver_here(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        io: &mut EngineIo,
+    ) -> bool {
+        let (router, mut delivery) = self.delivery(io);
+        let found = router.get(route);
+        delivery.restart();
+        for target in &found.targets {
+            delivery.deliver(publication, target, &found.lists, None);
+        }
+        !found.targets.is_empty()
+    }
+
+    /// Gives the message to one member of each shared group of its route.
+    fn to_groups(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        carried: &mut Option<Arc<CarriedMessage>>,
+        io: &mut EngineIo,
+    ) -> Routed {
+        let groups = self.router.get(route).groups.clone();
+        let mut there: Vec<(ringmq_turn::ShardId, Box<str>)> = Vec::new();
+        let mut routed = Routed::default();
+        for group in groups {
+            match self.pick(group, publication.qos, Scope::AllShards) {
+                Pick::Here(member) => {
+                    self.deliver_to_member(group, &Target::of(&member), publication, io);
+                    routed.matched = true;
+                }
+                Pick::There(shard) => {
+                    let key = self.router.groups.get(group).map(|group| group.key.clone());
+                    there.extend(key.map(|key| (shard, key)));
+                    routed.matched = true;
+                }
+                Pick::Nobody => {}
+            }
+        }
+        while let Some(&(shard, _)) = there.first() {
+            let (mine, others) = there.into_iter().partition(|(other, _)| *other == shard);
+            there = others;
+            let groups = Vec::into_iter(mine).map(|(_, key): (_, Box<str>)| key).collect();
+            self.mesh.count_sent(shard);
+            let message = carry(publication, carried);
+            io.message(shard, ShardMessage::ToGroups { message, groups, hops: GROUP_HOPS_MAX });
+            routed.shards.insert(shard);
+        }
+        routed
+    }
+
+    /// Delivers to one member of a group, wherever it is.
+    pub(crate) fn to_group(
+        &mut self,
+        key: &str,
+        publication: &Publication<'_>,
+        scope: Scope,
+        io: &mut EngineIo,
+    ) {
+        let Some(group) = self.router.groups.find(key) else { return self.no_member() };
+        let (picked, hops) = match (self.pick(group, publication.qos, scope), scope) {
+            // The members left while the message was on its way here: it goes on to where there are some.
+            (Pick::Nobody, Scope::ThisShard { hops: 1.. }) => {
+                (self.pick(group, publication.qos, Scope::AllShards), scope.hops() - 1)
+            }
+            (picked, _) => (picked, scope.hops()),
+        };
+        match picked {
+            Pick::Here(member) => self.deliver_to_member(group, &Target::of(&member), publication, io),
+            Pick::There(shard) => {
+                let message = carry(publication, &mut None);
+                self.mesh.count_sent(shard);
+                io.message(shard, ShardMessage::ToGroups { message, groups: [key.into()].into(), hops });
+            }
+            Pick::Nobody => self.no_member(),
+        }
+    }
+
+    fn no_member(&mut self) {
+        self.ledger.copies += 1;
+        self.ledger.drop_copy(DropReason::NoSubscriber);
+    }
+
+    fn pick(&mut self, group: GroupId, qos: QoS, scope: Scope) -> Pick {
+        let sessions = &self.sessions;
+        let has_room = |slot: SessionSlot| {
+            let out = &sessions.get(slot).out;
+            out.has_room() && out.queue.is_empty()
+        };
+        let queueing = if qos == QoS::AtMostOnce { Queueing::Refused } else { Queueing::Allowed };
+        match self.router.groups.get_mut(group) {
+            Some(group) if scope != Scope::AllShards => group.pick_here(queueing, has_room),
+            Some(group) => group.pick(queueing, has_room),
+            None => Pick::Nobody,
+        }
+    }
+
+    fn deliver_to_member(
+        &mut self,
+        group: GroupId,
+        target: &Target,
+        publication: &Publication<'_>,
+        io: &mut EngineIo,
+    ) {
+        let (_, mut delivery) = self.delivery(io);
+        delivery.restart();
+        delivery.deliver(publication, target, &[], Some(group));
+    }
+
+    /// Everything that a delivery touches, and the routes beside it.
+    pub(crate) fn delivery<'e>(
+        &'e mut self,
+        io: &'e mut EngineIo,
+    ) -> (&'e crate::route::Router, Delivery<'e, L>) {
+        let delivery = Delivery {
+            sessions: &mut self.sessions,
+            log: &mut self.log,
+            ledger: &mut self.ledger,
+            traffic: &mut self.traffic,
+            encodings: &mut self.encodings,
+            limits: &self.limits,
+            overflowed: &mut self.overflowed,
+            kept: Kept::No,
+            io,
+        };
+        (&self.router, delivery)
+    }
+}
+
+/// Where a member of a shared group is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    AllShards,
+    /// The message was sent here for the purpose, and may be sent on so many times.
+    ThisShard {
+        hops: u8,
+    },
+}
+
+impl Scope {
+    fn hops(self) -> u8 {
+        match self {
+            Self::AllShards => GROUP_HOPS_MAX,
+            Self::ThisShard { hops } => hops,
+        }
+    }
+}
+
+/// The message in the form that travels between shards, made once.
+pub(crate) fn carry(
+    publication: &Publication<'_>,
+    carried: &mut Option<Arc<CarriedMessage>>,
+) -> Arc<CarriedMessage> {
+    let made = carried.get_or_insert_with(|| {
+        let retain = publication.retain != Retained::No;
+        let view = &publication.view;
+        let shared = match view.shared_payload {
+            None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => {
+                Some(Bytes::copy_from_slice(view.payload))
+            }
+            known => known.cloned(),
+        };
+        let view = MessageView { shared_payload: shared.as_ref(), ..*view };
+        Arc::new(CarriedMessage::new(&view, publication.qos, retain))
+    });
+    Arc::clone(made)
+}

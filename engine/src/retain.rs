@@ -1,0 +1,86 @@
+//! Retained messages: each topic's lies on the shard that its name hashes to. MQTT 5 section 3.3.1.3.
+
+use std::sync::Arc;
+
+use ringmq_storage::{Log, LogOffset, MessageView, Record};
+use ringmq_turn::ShardSet;
+
+use crate::deliver::Publication;
+use crate::mesh::{CarriedMessage, ShardMessage};
+use crate::publish::carry;
+use crate::{Engine, EngineIo};
+
+impl<L: Log> Engine<L> {
+    /// Stores a retained message with the shard of its topic, or clears it. The shards to wait for.
+    pub(crate) fn retain(
+        &mut self,
+        publication: &Publication<'_>,
+        carried: &mut Option<Arc<CarriedMessage>>,
+        io: &mut EngineIo,
+    ) -> ShardSet {
+        let mut shards = ShardSet::EMPTY;
+        let topic = topic_of(&publication.view);
+        let owner = self.hashing.owner(topic, self.config.shards);
+        if owner == self.config.shard {
+            self.store_retained(&publication.view);
+        } else {
+            self.mesh.count_retain(owner);
+            io.message(owner, ShardMessage::Retain(carry(publication, carried)));
+            shards.insert(owner);
+        }
+        shards
+    }
+
+    /// Stores a retained message of this shard's slice; an empty payload clears its topic's.
+    /// [MQTT-3.3.1-5] to [MQTT-3.3.1-7]
+    pub(crate) fn store_retained(&mut self, view: &MessageView<'_>) {
+        let topic = topic_of(view);
+        if view.payload.is_empty() {
+            if let Some(before) = self.retained.remove(topic) {
+                self.forget_retained(before);
+                let _ = self.log.append(Record::RetainedCleared { topic });
+            }
+            return;
+        }
+        let bytes = view.charged_bytes() as u64;
+        let is_full = self.retained.len() >= self.limits.retained_messages_max as usize
+            || self.retained_bytes + bytes > self.limits.retained_bytes_max
+            || self.log.held_bytes() > self.limits.memory_bytes_max;
+        if is_full && self.retained.get(topic).is_none() {
+            self.traffic.retained_refused += 1;
+            return;
+        }
+        let Ok(at) = self.log.append(Record::Message(*view)) else {
+            self.traffic.retained_refused += 1;
+            return;
+        };
+        let _ = self.log.append(Record::Retained { message: at });
+        self.retained_bytes += bytes;
+        if let Some(before) = self.retained.set(topic, at) {
+            self.forget_retained(before);
+        }
+    }
+
+    fn forget_retained(&mut self, at: LogOffset) {
+        self.retained_bytes -= self.log.message(at).charged_bytes() as u64;
+        self.log.release(at);
+    }
+
+    /// Drops retained messages that a scan found expired. [MQTT-3.3.2-5]
+    pub(crate) fn drop_expired_retained(&mut self, topics: &[String], wall_ms: u64) {
+        for topic in topics {
+            let still_expired = self.retained.get(topic).is_some_and(|at| {
+                let expires_at_ms = self.log.message(*at).expires_at_ms;
+                expires_at_ms != 0 && expires_at_ms <= wall_ms
+            });
+            if still_expired && let Some(at) = self.retained.remove(topic) {
+                self.forget_retained(at);
+                let _ = self.log.append(Record::RetainedCleared { topic });
+            }
+        }
+    }
+}
+
+fn topic_of<'a>(view: &MessageView<'a>) -> &'a str {
+    std::str::from_utf8(view.topic).expect("a message's topic was checked where it came in")
+}
