@@ -55,19 +55,6 @@ impl<L, const INLINE: usize> LevelTrie<L, INLINE> {
         })
     }
 
-    /// The child of `parent` for `level` if there is one, and otherwise perhaps some other node, without looking at it.
-    #[inline]
-    pub(crate) fn guess_child(&self, parent: u32, level: &[u8], level_hash: u64) -> Option<u32> {
-        self.edges.guess(self.keys.edge(parent, level_hash), |id| self.is_child(id, parent, level))
-    }
-
-    /// Whether a node is the child of `parent` for `level`.
-    #[inline]
-    pub(crate) fn is_child(&self, id: u32, parent: u32, level: &[u8]) -> bool {
-        let node = &self.nodes[id];
-        node.parent == parent && node.label.begins_with(level)
-    }
-
     /// Adds a child that `parent` does not have. It is found by the first level of its label.
     pub(crate) fn add(&mut self, parent: u32, label: &str, links: L) -> u32 {
         let id = self.add_unlisted(parent, label, links);

@@ -134,15 +134,11 @@ impl Wildcards {
             here.push_some(self.trie.child(ROOT, level, self.trie.level_hash(level)));
             rest = behind;
         } else {
-            here.push_some(Some(ROOT));
+            here.push(ROOT);
         }
-        let mut last: &[u8] = &[];
         while let Some((level, behind)) = rest.map(split_level_bytes) {
             let level_hash = self.trie.level_hash(level);
-            for Step { node, guessed_below } in here.iter() {
-                if guessed_below != NONE && !self.trie.is_child(node, guessed_below, last) {
-                    continue;
-                }
+            for node in here.iter() {
                 let links = &self.trie.node(node).links;
                 if links.tail > 0 {
                     let tail = &entries[links.filter].text.as_bytes()[links.tail as usize..];
@@ -151,9 +147,7 @@ impl Wildcards {
                 }
                 push_filter(out, links.hash);
                 if links.children > 0 {
-                    if let Some(child) = self.trie.guess_child(node, level, level_hash) {
-                        next.push(Step { node: child, guessed_below: node });
-                    }
+                    next.push_some(self.trie.child(node, level, level_hash));
                 }
                 next.push_some(some(links.plus));
             }
@@ -163,12 +157,8 @@ impl Wildcards {
                 return;
             }
             rest = behind;
-            last = level;
         }
-        for Step { node, guessed_below } in here.iter() {
-            if guessed_below != NONE && !self.trie.is_child(node, guessed_below, last) {
-                continue;
-            }
+        for node in here.iter() {
             let links = &self.trie.node(node).links;
             push_filter(out, links.hash);
             if links.tail == 0 {
@@ -228,27 +218,21 @@ fn push_filter(out: &mut Vec<FilterId>, id: u32) {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Step {
-    node: u32,
-    guessed_below: u32,
-}
-
 /// The nodes of one level that a topic has reached.
 struct Frontier {
-    inline: [Step; FRONTIER_INLINE],
+    inline: [u32; FRONTIER_INLINE],
     inline_len: usize,
-    spill: Vec<Step>,
+    spill: Vec<u32>,
 }
 
 impl Frontier {
     #[inline]
     fn new() -> Self {
-        Self { inline: [Step { node: 0, guessed_below: NONE }; FRONTIER_INLINE], inline_len: 0, spill: Vec::new() }
+        Self { inline: [0; FRONTIER_INLINE], inline_len: 0, spill: Vec::new() }
     }
 
     #[inline]
-    fn push(&mut self, node: Step) {
+    fn push(&mut self, node: u32) {
         if let Some(place) = self.inline.get_mut(self.inline_len) {
             *place = node;
             self.inline_len += 1;
@@ -260,12 +244,12 @@ impl Frontier {
     #[inline]
     fn push_some(&mut self, node: Option<u32>) {
         if let Some(node) = node {
-            self.push(Step { node, guessed_below: NONE });
+            self.push(node);
         }
     }
 
     #[inline]
-    fn iter(&self) -> impl Iterator<Item = Step> + '_ {
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.inline[..self.inline_len].iter().chain(&self.spill).copied()
     }
 
