@@ -1,0 +1,356 @@
+//! One shard's turn loop: what arrived goes to the core, what it answered goes out.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringmq_turn::{ConnId, Core, HandOver, Io, ListenerId, ReadSwitch, ShardId, SyncFailure, SyncRequest};
+
+use crate::accept::Accepting;
+use crate::config::RuntimeConfig;
+use crate::conn::Conns;
+use crate::listen::Listener;
+use crate::mesh::{Envelope, Mesh};
+use crate::ring::{Completion, EventFd, Operation, Ring, Settled};
+use crate::shard::Left;
+use crate::shared::{Phase, Shared};
+use crate::sys;
+
+/// What a shard does after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another turn: there is work.
+    Turn,
+    /// Sleep until there is work.
+    Sleep,
+    /// End: the runtime is stopping, and all is said or the time is over.
+    End,
+}
+
+/// Tells other threads what a core has to say.
+pub(crate) type OnEvent<E> = Arc<dyn Fn(ShardId, E) + Send + Sync>;
+
+/// What a driver is made of.
+pub(crate) struct Parts<C: Core> {
+    pub me: ShardId,
+    pub core: C,
+    pub ring: Ring,
+    pub mesh: Mesh<C::Message>,
+    pub shared: Arc<Shared<C::Command>>,
+    pub on_event: OnEvent<C::Event>,
+    pub listeners: Vec<Listener>,
+    pub config: Arc<RuntimeConfig>,
+}
+
+/// Lists that are filled and emptied every turn, kept for their memory.
+#[derive(Default)]
+pub(crate) struct Lists {
+    pub completions: Vec<Completion>,
+    pub settled: Vec<Settled>,
+    pub dirty: Vec<ConnId>,
+    pub closes: Vec<ConnId>,
+    pub reads: Vec<ReadSwitch>,
+    pub syncs: Vec<SyncRequest>,
+    pub slots: Vec<ConnId>,
+}
+
+/// The driver of one shard.
+pub(crate) struct Driver<C: Core> {
+    pub(crate) me: ShardId,
+    pub(crate) core: C,
+    pub(crate) io: Io<C::Message, C::Event>,
+    // Dropped before the connections, so that no request outlives its socket by much.
+    pub(crate) ring: Ring,
+    pub(crate) conns: Conns,
+    pub(crate) mesh: Mesh<C::Message>,
+    pub(crate) shared: Arc<Shared<C::Command>>,
+    pub(crate) config: Arc<RuntimeConfig>,
+    pub(crate) lists: Lists,
+    pub(crate) listeners: Vec<Accepting>,
+    /// Accepted, not yet opened.
+    pub(crate) accepted: VecDeque<(OwnedFd, ListenerId)>,
+    /// To be received from again.
+    pub(crate) arming: Vec<ConnId>,
+    /// Sent to the end; the outbox may have filled meanwhile.
+    pub(crate) ready: Vec<ConnId>,
+    /// Closed by either side: to be ended once written out.
+    pub(crate) finishing: Vec<ConnId>,
+    /// Failed while nothing was received: to be reported.
+    pub(crate) failed: Vec<ConnId>,
+    /// On their way to other shards.
+    pub(crate) moving: Vec<HandOver>,
+    /// When closing connections are cut, soonest first.
+    pub(crate) lingering: VecDeque<(u64, ConnId)>,
+    on_event: OnEvent<C::Event>,
+    events: Vec<C::Event>,
+    syncs: Vec<Option<SyncRequest>>,
+    syncs_free: Vec<usize>,
+    /// When the ring's timer fires.
+    timer_at_ms: Option<u64>,
+    stopping: bool,
+    /// While stopping: when it must be over.
+    deadline: Option<Instant>,
+}
+
+impl<C: Core> Driver<C> {
+    pub fn new(parts: Parts<C>) -> Self {
+        let mut io = Io::new(parts.shared.peers.len());
+        io.now = sys::now();
+        io.backlog_high_bytes = parts.config.backlog_high_bytes;
+        io.backlog_low_bytes = parts.config.backlog_low_bytes;
+        let mut ring = parts.ring;
+        ring.set_eventfd(EventFd::Off);
+        Self {
+            me: parts.me,
+            core: parts.core,
+            io,
+            ring,
+            conns: Conns::default(),
+            mesh: parts.mesh,
+            shared: parts.shared,
+            config: parts.config,
+            lists: Lists::default(),
+            listeners: parts.listeners.into_iter().map(Accepting::new).collect(),
+            accepted: VecDeque::new(),
+            arming: Vec::new(),
+            ready: Vec::new(),
+            finishing: Vec::new(),
+            failed: Vec::new(),
+            moving: Vec::new(),
+            lingering: VecDeque::new(),
+            on_event: parts.on_event,
+            events: Vec::new(),
+            syncs: Vec::new(),
+            syncs_free: Vec::new(),
+            timer_at_ms: None,
+            stopping: false,
+            deadline: None,
+        }
+    }
+
+    /// One turn.
+    pub fn turn(&mut self) -> Next {
+        self.io.now = sys::now();
+        self.mesh.tell_room(&mut self.io);
+        if !self.stopping && self.shared.phase() == Phase::Stopping {
+            self.stop();
+        }
+        self.complete();
+        self.open_accepted();
+        self.report_failed();
+        self.take_lanes();
+        self.take_commands();
+        self.core.turn_over(&mut self.io);
+        self.note_endings();
+        self.cut_overdue();
+        self.write_out();
+        self.next()
+    }
+
+    fn complete(&mut self) {
+        let mut completions = std::mem::take(&mut self.lists.completions);
+        self.ring.completions(&mut completions);
+        for completion in completions.drain(..) {
+            match completion.operation() {
+                Operation::Receive { conn } => self.received(conn, &completion),
+                Operation::Send { index } => self.sent(index, completion.result),
+                Operation::Accept { listener } => self.accepted(listener, &completion),
+                Operation::Sync { index } => self.synced(index, completion.result),
+                Operation::Timer => self.timer_at_ms = None,
+            }
+        }
+        self.lists.completions = completions;
+    }
+
+    fn take_lanes(&mut self) {
+        for source in 0..self.mesh.sources() {
+            let (from, count) = self.mesh.arrived(source);
+            for _ in 0..count {
+                match self.mesh.take(source) {
+                    Some(Envelope::Core(message)) => self.core.message(from, message, &mut self.io),
+                    Some(Envelope::Connection(moved)) => self.open_moved(*moved),
+                    None => break,
+                }
+            }
+        }
+        self.note_endings();
+    }
+
+    fn take_commands(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let commands = &shared.peer(self.me).commands;
+        if commands.is_empty() {
+            return;
+        }
+        // No more than wait now, so that a busy thread does not hold the turn up.
+        for _ in 0..commands.len() {
+            let Some(command) = commands.pop() else { break };
+            self.core.command(command, &mut self.io);
+        }
+        self.note_endings();
+    }
+
+    fn synced(&mut self, index: usize, result: i32) {
+        let request = self.syncs[index].take().expect("a sync completes once");
+        self.syncs_free.push(index);
+        let outcome = if result < 0 { Err(SyncFailure { errno: -result }) } else { Ok(()) };
+        self.core.synced(request.ticket, outcome, &mut self.io);
+        self.note_endings();
+    }
+
+    fn submit_syncs(&mut self) {
+        let mut requests = std::mem::take(&mut self.lists.syncs);
+        self.io.take_syncs(&mut requests);
+        for request in requests.drain(..) {
+            let index = self.syncs_free.pop().unwrap_or_else(|| {
+                self.syncs.push(None);
+                self.syncs.len() - 1
+            });
+            self.ring.sync(request.file.as_raw_fd(), index);
+            self.syncs[index] = Some(request);
+        }
+        self.lists.syncs = requests;
+    }
+
+    fn tell_events(&mut self) {
+        self.io.take_events(&mut self.events);
+        for event in self.events.drain(..) {
+            (self.on_event)(self.me, event);
+        }
+    }
+
+    fn write_out(&mut self) {
+        self.switch_reads();
+        self.send_dirty();
+        self.move_away();
+        self.arm();
+        self.submit_syncs();
+        self.mesh.publish(&mut self.io, &self.shared);
+        self.tell_events();
+        self.ring.enter();
+        self.settle();
+        self.finish();
+    }
+
+    /// The program stops: no more connections, and the core says goodbye.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.stop_accepting();
+        self.core.shutdown(&mut self.io);
+        self.note_endings();
+    }
+
+    /// Whether the runtime is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    fn next(&mut self) -> Next {
+        if self.stopping && self.is_over() {
+            return Next::End;
+        }
+        let due = self.wake_at_ms().is_some_and(|at| at <= self.io.now.mono_ms);
+        let work = due
+            || self.ring.has_completions()
+            || self.ring.has_requests()
+            || !self.accepted.is_empty()
+            || !self.failed.is_empty()
+            || !self.ready.is_empty();
+        if work { Next::Turn } else { Next::Sleep }
+    }
+
+    /// While stopping: whether this shard may end. It may when all of them have nothing left, since
+    /// until then one may still send it something.
+    fn is_over(&mut self) -> bool {
+        self.deadline = self.shared.deadline();
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return true;
+        }
+        let quiet = self.conns.len() == 0
+            && self.mesh.waiting() == 0
+            && !self.mesh.has_incoming()
+            && self.syncs_free.len() == self.syncs.len();
+        self.shared.set_quiet(self.me, quiet);
+        quiet && self.shared.all_quiet()
+    }
+
+    fn wake_at_ms(&self) -> Option<u64> {
+        let stop = self.deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.io.now.mono_ms + left.as_millis() as u64 + 1
+        });
+        let linger = self.lingering.front().map(|(at, _)| *at);
+        let accept = self.listeners.iter().filter_map(Accepting::rests_until_ms).min();
+        [self.io.wake_at_ms, linger, accept, stop].into_iter().flatten().min()
+    }
+
+    /// Makes ready to sleep; false when there is work after all. The order matters: say so first, look
+    /// last.
+    pub fn fall_asleep(&mut self) -> bool {
+        if let Some(at) = self.wake_at_ms() {
+            let after_ms = at.saturating_sub(self.io.now.mono_ms);
+            match self.timer_at_ms {
+                None => self.ring.start_timer(after_ms),
+                Some(set) if at < set => self.ring.move_timer(after_ms),
+                Some(_) => {}
+            }
+            self.timer_at_ms = Some(self.timer_at_ms.map_or(at, |set| set.min(at)));
+        }
+        self.ring.set_eventfd(EventFd::On);
+        self.shared.peer(self.me).bell.parking().announce();
+        if self.has_work() || self.mesh.wait_for_room(self.io.full_lanes()) {
+            self.wake_up();
+            return false;
+        }
+        true
+    }
+
+    /// After sleeping, or not.
+    pub fn wake_up(&mut self) {
+        self.shared.peer(self.me).bell.parking().awake();
+        self.ring.set_eventfd(EventFd::Off);
+    }
+
+    /// Looks for work without a turn.
+    fn has_work(&mut self) -> bool {
+        self.ring.enter();
+        self.ring.has_completions()
+            || self.mesh.has_incoming()
+            || !self.shared.peer(self.me).commands.is_empty()
+            || (!self.stopping && self.shared.phase() == Phase::Stopping)
+            || (self.stopping && self.is_over())
+    }
+
+    /// Looks for work for a while; false when there was none.
+    pub fn spin(&mut self, time: Duration) -> bool {
+        let since = Instant::now();
+        while since.elapsed() < time {
+            if self.has_work() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// How long to look for work before sleeping.
+    pub fn spin_time(&self) -> Duration {
+        Duration::from_micros(u64::from(self.config.spin_us))
+    }
+
+    /// Cuts what is left, and says how much that is.
+    pub fn abandon(&mut self) -> Left {
+        let left = self.conns.used();
+        for conn in &left {
+            self.conns.at(conn.slot).socket().cut();
+        }
+        Left { connections: left.len(), bytes: left.iter().map(|&conn| self.io.backlog_bytes(conn)).sum() }
+    }
+}
+
+impl<C: Core> Drop for Driver<C> {
+    fn drop(&mut self) {
+        self.shared.forget_connections(self.conns.len());
+    }
+}

@@ -1,0 +1,36 @@
+//! The thread-per-core runtime that drives a [`ringmq_turn::Core`] on each CPU, with real sockets.
+//!
+//! [`start`] runs one glommio executor per shard, pinned to a CPU. Each drives its core in turns over a
+//! ring of its own: multishot accept and receive into a ring of provided buffers, at most one send per
+//! connection and turn, file syncs, and lanes to the other shards.
+//!
+//! invariant: nothing here knows MQTT. invariant: unsafe code lives in `ring`, `buffers`, `lane` and
+//! `sys`, behind safe types.
+#![allow(unexpected_cfgs, reason = "`--cfg ringmq_loom` models the lock-free parts, see `lane`")]
+
+mod accept;
+mod bell;
+mod buffers;
+mod config;
+mod conn;
+mod driver;
+mod ending;
+mod error;
+mod flight;
+mod lane;
+mod listen;
+mod mesh;
+mod probe;
+mod receive;
+mod ring;
+mod runtime;
+mod send;
+mod shard;
+mod shared;
+mod sys;
+
+pub use crate::config::{ListenerConfig, RuntimeConfig};
+pub use crate::error::{Full, RingError, ShardFailure, StartError};
+pub use crate::probe::{Check, Verdict, probe};
+pub use crate::runtime::{Runtime, ShutdownReport, start};
+pub use crate::shared::Handle;

@@ -1,0 +1,183 @@
+//! What the shards of one runtime and the threads around them share.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use ringmq_turn::ShardId;
+
+use crate::bell::Bell;
+use crate::error::{Full, ShardFailure};
+
+/// What all shards are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Serve.
+    Running = 0,
+    /// Say goodbye, until the deadline.
+    Stopping = 1,
+}
+
+/// One shard, as others see it.
+pub(crate) struct Peer<Command> {
+    pub bell: Bell,
+    pub commands: ArrayQueue<Command>,
+    /// While stopping: it has nothing left to do.
+    pub quiet: AtomicBool,
+}
+
+/// The end of a runtime, as the thread that owns it waits for it.
+#[derive(Default)]
+struct End {
+    failure: Option<ShardFailure>,
+    deadline: Option<Instant>,
+}
+
+/// Everything shared.
+pub(crate) struct Shared<Command> {
+    pub peers: Box<[CachePadded<Peer<Command>>]>,
+    /// Sockets open over all shards, those between shards included.
+    pub connections: CachePadded<AtomicUsize>,
+    phase: AtomicU8,
+    end: Mutex<End>,
+    ended: Condvar,
+}
+
+impl<Command> Shared<Command> {
+    pub fn new(shards: usize, commands_max: usize) -> std::io::Result<Self> {
+        let peer = || -> std::io::Result<_> {
+            Ok(CachePadded::new(Peer {
+                bell: Bell::new()?,
+                commands: ArrayQueue::new(commands_max),
+                quiet: AtomicBool::new(false),
+            }))
+        };
+        Ok(Self {
+            peers: (0..shards).map(|_| peer()).collect::<Result<_, _>>()?,
+            connections: CachePadded::new(AtomicUsize::new(0)),
+            phase: AtomicU8::new(Phase::Running as u8),
+            end: Mutex::default(),
+            ended: Condvar::new(),
+        })
+    }
+
+    pub fn peer(&self, shard: ShardId) -> &Peer<Command> {
+        &self.peers[shard.index()]
+    }
+
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            _ => Phase::Stopping,
+        }
+    }
+
+    pub fn wake_all(&self) {
+        for peer in &self.peers {
+            peer.bell.ring_if_parked();
+        }
+    }
+
+    /// Notes that sockets were closed.
+    pub fn forget_connections(&self, count: usize) {
+        self.connections.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// While stopping: says whether a shard has nothing left to do, and wakes the others over it.
+    pub fn set_quiet(&self, shard: ShardId, quiet: bool) {
+        if self.peer(shard).quiet.swap(quiet, Ordering::AcqRel) != quiet && quiet {
+            self.wake_all();
+        }
+    }
+
+    /// While stopping: whether nothing is left to do anywhere.
+    pub fn all_quiet(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) == 0
+            && self.peers.iter().all(|peer| peer.quiet.load(Ordering::Acquire))
+    }
+
+    // What the lock guards is whole after each statement, so a panic of a holder spoils nothing.
+    fn end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops all shards after `grace` at the latest.
+    pub fn stop(&self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        {
+            let mut end = self.end();
+            end.deadline = Some(end.deadline.map_or(deadline, |set| set.min(deadline)));
+        }
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// When shards that are stopping must have stopped.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.end().deadline
+    }
+
+    /// Notes that a shard failed, and stops the others.
+    pub fn fail(&self, failure: ShardFailure, grace: Duration) {
+        tracing::error!(shard = %failure.shard, message = %failure.message, "a shard failed; stopping all");
+        self.end().failure.get_or_insert(failure);
+        self.ended.notify_all();
+        self.stop(grace);
+    }
+
+    pub fn failure(&self) -> Option<ShardFailure> {
+        self.end().failure.clone()
+    }
+
+    /// Waits for a shard to fail.
+    pub fn wait_failure(&self, timeout: Duration) -> Option<ShardFailure> {
+        let (end, _) = self
+            .ended
+            .wait_timeout_while(self.end(), timeout, |end| end.failure.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        end.failure.clone()
+    }
+}
+
+/// Reaches the shards of a runtime from any thread.
+pub struct Handle<Command> {
+    shared: Arc<Shared<Command>>,
+}
+
+impl<Command> Clone for Handle<Command> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<Command: Send> Handle<Command> {
+    pub(crate) fn new(shared: Arc<Shared<Command>>) -> Self {
+        Self { shared }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shared.peers.len()
+    }
+
+    /// Connections that are open over all shards.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Hands a command to a shard's core. It comes back in the error when
+    /// [`crate::RuntimeConfig::commands_max`] of them wait already, or the runtime is stopping.
+    pub fn command(&self, shard: ShardId, command: Command) -> Result<(), Full<Command>> {
+        if self.shared.phase() == Phase::Stopping {
+            return Err(Full(command));
+        }
+        let peer = self.shared.peer(shard);
+        peer.commands.push(command).map_err(Full)?;
+        peer.bell.ring_if_parked();
+        Ok(())
+    }
+}
