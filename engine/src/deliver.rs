@@ -215,17 +215,61 @@ impl<L: Log> Delivery<'_, L> {
         let busy = !session.out.has_room()
             || !session.out.queue.is_empty()
             || self.io.backlog_bytes(conn) > self.io.backlog_high_bytes;
-        if busy || !plain || session.persistent || group.is_some() {
-            return self.deliver_kept(publication, target, lists, Keep { group, kind, busy });
+        let keeping = Keeping { lists, group, kind };
+        if busy {
+            return self.enqueue(publication, target, keeping);
         }
-        let form = self.encodings.form(&publication.view, kind, self.io.now.wall_ms);
-        if form.len() > session.packet_bytes_max as usize {
-            return drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+        let keep = session.persistent || group.is_some();
+        self.send_acked(publication, target, keeping, Sending { conn, plain, keep });
+    }
+
+    /// QoS 1 or 2, at once; kept in the log if it may have to be sent again.
+    fn send_acked(
+        &mut self,
+        publication: &Publication<'_>,
+        target: &Target,
+        keeping: Keeping<'_>,
+        sending: Sending,
+    ) {
+        let again = if sending.keep {
+            let Some(entry) = self.keep(publication, target, keeping) else { return };
+            Some(entry)
+        } else {
+            None
+        };
+        let Keeping { lists, kind, .. } = keeping;
+        let progress = first_progress(kind.qos);
+        let session = self.sessions.get_mut(target.session);
+        let packet_id = session.out.launch(progress, again);
+        let sent = if sending.plain {
+            let form = self.encodings.form(&publication.view, kind, self.io.now.wall_ms);
+            let fits = form.len() <= session.packet_bytes_max as usize;
+            if fits {
+                put(form, packet_id, sending.conn, self.io);
+            }
+            fits
+        } else {
+            let header = PublishHeader {
+                packet_id: Some(packet_id),
+                subscription_ids: target.ids.resolve(lists),
+                ..kind.header(&publication.view, self.io.now.wall_ms)
+            };
+            send(session, header, &publication.view, self.io)
+        };
+        if sent {
+            self.ledger.queued += 1;
+            self.traffic.publishes_sent += 1;
+            if session.persistent {
+                let sent = Record::Sent { session: session.record, packet_id: packet_id.get() };
+                let _ = self.log.append(sent);
+            }
+            return;
         }
-        let packet_id = session.out.launch(first_progress(qos), None);
-        self.ledger.queued += 1;
-        put(form, packet_id, conn, self.io);
-        self.traffic.publishes_sent += 1;
+        session.out.land(packet_id, progress);
+        drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+        if let Some(entry) = again {
+            self.log.release(entry.message());
+        }
     }
 
     /// Forgets the last message, before the first delivery of the next one.
@@ -327,39 +371,44 @@ impl<L: Log> Delivery<'_, L> {
             return drop_copy(session, self.ledger, DropReason::Offline);
         }
         let kind = Kind { v5: true, qos: away.qos, retain: away.retain };
-        self.deliver_kept(publication, target, away.lists, Keep { group: away.group, kind, busy: true });
+        self.enqueue(publication, target, Keeping { lists: away.lists, group: away.group, kind });
     }
 
-    /// QoS 1 or 2 by way of the log: because it waits, or because it may have to be sent again.
-    fn deliver_kept(
+    /// QoS 1 or 2, behind what waits already.
+    fn enqueue(&mut self, publication: &Publication<'_>, target: &Target, keeping: Keeping<'_>) {
+        let charged = publication.view.charged_bytes() as u64;
+        if !self.make_room(target.session, charged) {
+            return;
+        }
+        let Some(entry) = self.keep(publication, target, keeping) else { return };
+        self.ledger.queued += 1;
+        let session = self.sessions.get_mut(target.session);
+        session.out.queue.push_back(entry);
+        session.out.queue_bytes += charged;
+    }
+
+    /// Puts the message into the log for a session. `None` when there is no room for it, which is then
+    /// counted.
+    fn keep(
         &mut self,
         publication: &Publication<'_>,
         target: &Target,
-        lists: &[Box<[u32]>],
-        keep: Keep,
-    ) {
-        let charged = publication.view.charged_bytes() as u64;
-        if keep.busy && !self.make_room(target.session, charged) {
-            return;
-        }
-        let Ok(message) = self.reference(&publication.view) else {
-            let session = self.sessions.get_mut(target.session);
-            return drop_copy(session, self.ledger, DropReason::MemoryFull);
-        };
+        keeping: Keeping<'_>,
+    ) -> Option<Queued> {
+        let Keeping { lists, group, kind } = keeping;
+        let kept = self.reference(&publication.view);
         let session = self.sessions.get_mut(target.session);
+        let Ok(message) = kept else {
+            drop_copy(session, self.ledger, DropReason::MemoryFull);
+            return None;
+        };
         let ids = session.keep_ids(target.ids, lists);
-        let entry = Queued::new(message, keep.kind.qos, keep.kind.retain).with(keep.group, ids);
-        self.ledger.queued += 1;
-        session.out.queue.push_back(entry);
-        session.out.queue_bytes += charged;
         if session.persistent {
-            let queued_as = QueuedAs { qos: keep.kind.qos as u8, retain: keep.kind.retain };
+            let queued_as = QueuedAs { qos: kind.qos as u8, retain: kind.retain };
             // What the log refuses here is lost with the process, no sooner.
             let _ = self.log.append(Record::Queued { session: session.record, message, queued_as });
         }
-        if !keep.busy {
-            self.pump(target.session);
-        }
+        Some(Queued::new(message, kind.qos, kind.retain).with(group, ids))
     }
 
     /// A reference to the message in the log, where it is put once.
@@ -483,11 +532,21 @@ impl<L: Log> Delivery<'_, L> {
 }
 
 /// A delivery that goes by way of the log.
-struct Keep {
+#[derive(Clone, Copy)]
+struct Keeping<'a> {
+    lists: &'a [Box<[u32]>],
     group: Option<GroupId>,
     kind: Kind,
-    /// It has to wait in the queue.
-    busy: bool,
+}
+
+/// A delivery that goes out at once.
+#[derive(Clone, Copy)]
+struct Sending {
+    conn: ConnId,
+    /// In a form that others get too.
+    plain: bool,
+    /// It may have to be sent again.
+    keep: bool,
 }
 
 /// A delivery to a session whose client is away.

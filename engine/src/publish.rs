@@ -13,7 +13,7 @@ use crate::ids::{GroupId, SessionSlot};
 use crate::ledger::DropReason;
 use crate::mesh::{CarriedMessage, Done, LogState, SHARED_PAYLOAD_BYTES_MIN, ShardMessage};
 use crate::route::{RouteRef, Target, TopicRefused};
-use crate::run::Run;
+use crate::run::{PLAIN_PUBLISH, Run};
 use crate::shared::{Pick, Queueing};
 use crate::timers::expires_at_ms;
 use crate::violation::Violation;
@@ -58,11 +58,13 @@ impl<L: Log> Engine<L> {
         input: Input<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
-        let v5 = sender.version == Version::V5;
-        match Run::at_start_of(input.rest, v5, self.limits.packet_bytes_max) {
-            Some(run) => self.on_run(sender, &run, io),
-            None => self.on_single_publish(sender, packet, input, io),
+        if packet.first == PLAIN_PUBLISH {
+            let v5 = sender.version == Version::V5;
+            if let Some(run) = Run::at_start_of(input.rest, v5, self.limits.packet_bytes_max) {
+                return self.on_run(sender, &run, io);
+            }
         }
+        self.on_single_publish(sender, packet, input, io)
     }
 
     fn on_run(&mut self, sender: Sender, run: &Run<'_>, io: &mut EngineIo) -> Result<Flow, Violation> {
@@ -256,11 +258,14 @@ impl<L: Log> Engine<L> {
 
     /// Sends an acknowledgement when the log and `shards` have all that came before it, in order.
     fn acknowledge(&mut self, sender: Sender, ack: Ack, shards: &ShardSet, io: &mut EngineIo) {
+        let log = LogState { appended: self.log.appended(), accepted: self.log.accepted() };
         let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
+        if shards.is_empty() && log.accepted >= log.appended && conn.acks.waiting.is_empty() {
+            return self.send_ack(sender.conn, ack, io);
+        }
         let number = conn.acks.first + conn.acks.waiting.len() as u64;
         let idle = conn.acks.waiting.is_empty();
         let done = Done::Ack { conn: sender.conn, number };
-        let log = LogState { appended: self.log.appended(), accepted: self.log.accepted() };
         match self.mesh.wait_accepted(shards, log, done) {
             Some(_) if idle => self.send_ack(sender.conn, ack, io),
             Some(_) => {

@@ -34,7 +34,7 @@ pub struct CarriedRun {
 }
 
 /// The first byte of a PUBLISH at QoS 0 without RETAIN.
-const PLAIN_PUBLISH: u8 = 0x30;
+pub(crate) const PLAIN_PUBLISH: u8 = 0x30;
 
 /// Splits a plain packet into topic and payload. `None` if it is not plain: it goes the general way.
 fn plain_parts(first: u8, body: &[u8], v5: bool) -> Option<(&[u8], &[u8])> {
