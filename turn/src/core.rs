@@ -51,7 +51,8 @@ pub trait Core {
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Io<Self::Message, Self::Event>);
 
     /// The backlog of a connection fell below [`Io::backlog_low_bytes`] after it had been above
-    /// [`Io::backlog_high_bytes`] at the end of a turn.
+    /// [`Io::backlog_high_bytes`] when a turn was over and nothing of it was written yet. So a core that
+    /// holds something back because a backlog is high always hears of its end.
     fn drained(&mut self, conn: ConnId, io: &mut Io<Self::Message, Self::Event>);
 
     /// A connection is gone by the peer's doing. Not called after the core itself closed it or handed
