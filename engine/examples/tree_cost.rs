@@ -3,24 +3,13 @@
 //! `cargo run --release -p ringmq-engine --example tree_cost`. The figures are the best of five rounds, with topics that
 //! lie in the order of their use as they do in a receive buffer, and tables in no order at all.
 
-#![allow(missing_docs, dead_code, unused_imports, unreachable_pub)]
-
-#[path = "../src/ids.rs"]
-mod ids;
-#[path = "../src/retained/mod.rs"]
-mod retained;
-#[path = "../src/tree/mod.rs"]
-mod tree;
-#[path = "../src/wheel.rs"]
-mod wheel;
-
 use std::hint::black_box;
 use std::time::Instant;
 
-use ids::{FilterId, SessionSlot};
-use retained::{RetainedStore, ScanCursor, ScanProgress};
-use tree::{Subscriber, SubscriberOptions, TopicTree};
-use wheel::Wheel;
+use ringmq_engine::ids::{FilterId, SessionSlot};
+use ringmq_engine::retained::{RetainedStore, ScanCursor, ScanProgress};
+use ringmq_engine::tree::{Subscriber, SubscriberOptions, TopicTree};
+use ringmq_engine::wheel::Wheel;
 
 const ROUNDS: usize = 5;
 const FILTERS: usize = 200_000;
@@ -106,7 +95,11 @@ fn resident_bytes() -> usize {
 }
 
 fn subscriber(session: usize) -> Subscriber {
-    Subscriber { session: SessionSlot(session as u32), options: SubscriberOptions::new(1), subscription_id: 0 }
+    Subscriber {
+        session: SessionSlot(session as u32),
+        options: SubscriberOptions::new(1),
+        subscription_id: 0,
+    }
 }
 
 fn line(what: &str, ns: f64, note: &str) {
@@ -163,7 +156,8 @@ fn wildcard(random: &mut Random, topic: &str) -> String {
     let levels: Vec<&str> = topic.split('/').collect();
     if random.below(2) == 0 {
         let at = random.below(levels.len());
-        let level = |(index, level): (usize, &&str)| if index == at { "+".to_owned() } else { (*level).to_owned() };
+        let level =
+            |(index, level): (usize, &&str)| if index == at { "+".to_owned() } else { (*level).to_owned() };
         return levels.iter().enumerate().map(level).collect::<Vec<_>>().join("/");
     }
     let kept = 1 + random.below(levels.len() - 1);
@@ -177,7 +171,8 @@ fn fan_out_cost() {
     let count = sessions.len();
     let mut gone = f64::MAX;
     let ns = best(count, || {
-        let took = timed(|| sessions.iter().for_each(|one| _ = tree.subscribe("a/b/c", subscriber(*one as usize))));
+        let took =
+            timed(|| sessions.iter().for_each(|one| _ = tree.subscribe("a/b/c", subscriber(*one as usize))));
         let id = tree.find("a/b/c").expect("it was subscribed to");
         let bytes = tree.memory_bytes();
         Random(5).shuffle(&mut sessions);
@@ -218,13 +213,22 @@ fn retained_cost(topics: &[String]) {
     line("scan of '#', 256 a chunk", scan, "");
     let each = |bytes: usize| bytes as f64 / store.len() as f64 - size_of::<u64>() as f64;
     let memory = each(store.memory_bytes());
-    println!("  {:<44} {:>8.1} B   (resident {:.1} B)", "memory a topic, its value left out", memory, each(resident));
+    println!(
+        "  {:<44} {:>8.1} B   (resident {:.1} B)",
+        "memory a topic, its value left out",
+        memory,
+        each(resident)
+    );
     let one = |filter: &str| {
         let mut cursor = ScanCursor::new();
         store.scan(filter, &mut cursor, 256, &mut |_, value| _ = black_box(value));
     };
     line("scan of the topic itself", best(count, || timed(|| again.iter().for_each(one))), "");
-    line("remove", timed(|| again.iter().for_each(|topic| _ = store.remove(topic))) as f64 / count as f64, "");
+    line(
+        "remove",
+        timed(|| again.iter().for_each(|topic| _ = store.remove(topic))) as f64 / count as f64,
+        "",
+    );
 }
 
 fn wheel_cost() {
@@ -261,7 +265,11 @@ fn wheel_cost() {
         took
     });
     line("cancel and schedule again", moved, "");
-    line("ask when the next is due", best(TIMERS, || timed(|| (0..TIMERS).for_each(|_| _ = black_box(wheel.next_due_ms())))), "");
+    line(
+        "ask when the next is due",
+        best(TIMERS, || timed(|| (0..TIMERS).for_each(|_| _ = black_box(wheel.next_due_ms())))),
+        "",
+    );
 }
 
 fn main() {
@@ -270,7 +278,8 @@ fn main() {
         println!("{FILTERS} exact filters, {name}: {:?}", topics[FILTERS / 2]);
         tree_cost(&topics, &topics);
         let mut random = Random(9);
-        let wild: Vec<String> = topics[..WILDCARDS].iter().map(|topic| wildcard(&mut random, topic)).collect();
+        let wild: Vec<String> =
+            topics[..WILDCARDS].iter().map(|topic| wildcard(&mut random, topic)).collect();
         println!("{WILDCARDS} subscriptions with wildcards, {name}: {:?}", wild[WILDCARDS / 2]);
         tree_cost(&wild, &topics[..WILDCARDS]);
         println!("{RETAINED} retained topics, {name}");

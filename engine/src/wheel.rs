@@ -123,7 +123,8 @@ impl<T: Copy> Wheel<T> {
             if left == 0 {
                 return true;
             }
-            self.tick = self.tick.max(starts);
+            assert!(starts >= self.tick, "what was due before has fired");
+            self.tick = starts;
             left = if level == 0 { self.fire(slot, left, due) } else { self.cascade(level, slot, left) };
         }
         self.tick = self.tick.max(now);
@@ -151,7 +152,7 @@ impl<T: Copy> Wheel<T> {
         let slot = self.occupied[level].trailing_zeros() as usize;
         let shift = SLOT_BITS * level as u32;
         let above = self.tick >> (shift + SLOT_BITS) << (shift + SLOT_BITS);
-        Some((level, slot, (above | (slot as u64) << shift).max(self.tick)))
+        Some((level, slot, above | (slot as u64) << shift))
     }
 
     /// Fires timers of a slot of level 0, and answers what is left of the budget.
