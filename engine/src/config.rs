@@ -90,12 +90,15 @@ pub struct EngineConfig {
     pub shard: ShardId,
     /// How many there are.
     pub shards: usize,
-    /// Seed of the hash tables and of generated client ids; secret, so that peers cannot aim at buckets.
+    /// Seed of the hash tables and of generated client ids, the same on every shard: it says which one
+    /// owns a client id. Secret, so that peers cannot aim at buckets.
     pub seed: u64,
     /// The program's version, as published in `$SYS/broker/version`.
     pub version: &'static str,
     /// Time between two publications of the `$SYS` topics, in milliseconds; 0 for none.
     pub sys_interval_ms: u64,
+    /// Topic filters that nobody may subscribe to, compared as text. SUBACK says 0x80 for them.
+    pub refused_filters: Vec<String>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -109,6 +112,7 @@ impl EngineConfig {
             seed,
             version: env!("CARGO_PKG_VERSION"),
             sys_interval_ms: 10_000,
+            refused_filters: Vec::new(),
             limits: Limits::default(),
         }
     }

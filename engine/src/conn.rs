@@ -202,9 +202,16 @@ impl<L: Log> Engine<L> {
     /// Adds to the carried packet just what it lacks; the rest of the bytes once it was dealt with.
     fn complete_carry<'a>(&mut self, id: ConnId, mut bytes: &'a [u8], io: &mut EngineIo) -> Option<&'a [u8]> {
         let packet_bytes_max = self.packet_bytes_max(id);
+        let memory_bytes_max = self.limits.memory_bytes_max;
         let conn = self.conns.get_mut(id)?;
         while let Ok(Decoded::Incomplete { need }) = frame(&conn.carry, packet_bytes_max) {
             if bytes.is_empty() {
+                return None;
+            }
+            if need > CARRY_AHEAD_BYTES_MAX
+                && self.log.held_bytes() + self.traffic.partial_bytes > memory_bytes_max
+            {
+                self.refuse(id, Violation::MemoryFull, io);
                 return None;
             }
             let lacking = need - conn.carry.len();

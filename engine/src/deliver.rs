@@ -156,12 +156,17 @@ pub(crate) struct Delivery<'e, L: Log> {
     pub(crate) traffic: &'e mut Traffic,
     pub(crate) encodings: &'e mut Encodings,
     pub(crate) limits: &'e Limits,
+    /// How many sessions have a connection that was found slow.
+    pub(crate) slow_sessions: &'e mut u32,
     /// Clients to disconnect because their queue overflowed.
     pub(crate) overflowed: &'e mut Vec<ConnId>,
     /// The message's place in the log, once it is there. Its first reference is still to be given out.
     pub(crate) kept: Kept,
     pub(crate) io: &'e mut EngineIo,
 }
+
+/// Clients that do not read hold no more than this part of a shard's memory: one in four bytes.
+const SLOW_PART: u64 = 4;
 
 /// Whether the message that is being delivered is in the log.
 #[derive(Clone, Copy, Debug, Default)]
@@ -306,14 +311,16 @@ impl<L: Log> Delivery<'_, L> {
         self.ledger.copies += run.count;
         let session = self.sessions.get_mut(target.session);
         let conn = session.conn.expect("it was just seen");
-        let outbox = self.io.outbox(conn);
-        let backlog = outbox.backlog_bytes();
-        if backlog + run.packets.len() > self.limits.outbox_bytes_max && backlog > 0 {
+        let backlog = self.io.backlog_bytes(conn);
+        if backlog + run.packets.len() > self.unquestioned_bytes()
+            && self.is_too_slow(target.session, backlog, run.packets.len())
+        {
+            let session = self.sessions.get_mut(target.session);
             session.dropped += run.count;
             self.ledger.drop_copies(DropReason::SlowConsumer, run.count);
             return true;
         }
-        outbox.put(run.packets);
+        self.io.outbox(conn).put(run.packets);
         self.ledger.delivered += run.count;
         self.traffic.publishes_sent += run.count;
         true
@@ -327,10 +334,16 @@ impl<L: Log> Delivery<'_, L> {
         if form.len() > session.packet_bytes_max as usize {
             return drop_copy(session, self.ledger, DropReason::PacketTooLarge);
         }
-        let outbox = self.io.outbox(conn);
-        if outbox.backlog_bytes() + form.len() > self.limits.outbox_bytes_max && outbox.backlog_bytes() > 0 {
-            return drop_copy(session, self.ledger, DropReason::SlowConsumer);
+        let backlog = self.io.backlog_bytes(conn);
+        if backlog + form.len() > self.limits.outbox_bytes_max.min(self.io.backlog_high_bytes) {
+            let bytes = form.len();
+            if self.is_too_slow(slot, backlog, bytes) {
+                let session = self.sessions.get_mut(slot);
+                return drop_copy(session, self.ledger, DropReason::SlowConsumer);
+            }
         }
+        let form = self.encodings.form(&publication.view, kind, self.io.now.wall_ms);
+        let outbox = self.io.outbox(conn);
         outbox.put(form.head);
         if let Some(payload) = form.shared {
             outbox.put_shared(payload.clone());
@@ -347,11 +360,14 @@ impl<L: Log> Delivery<'_, L> {
         lists: &[Box<[u32]>],
         kind: Kind,
     ) {
-        let session = self.sessions.get_mut(target.session);
-        let conn = session.conn.expect("only a connected session is sent to");
-        if self.io.backlog_bytes(conn) > self.limits.outbox_bytes_max {
+        let conn = self.sessions.get(target.session).conn.expect("only a connected session is sent to");
+        let backlog = self.io.backlog_bytes(conn);
+        let bytes = publication.view.charged_bytes();
+        if backlog + bytes > self.unquestioned_bytes() && self.is_too_slow(target.session, backlog, bytes) {
+            let session = self.sessions.get_mut(target.session);
             return drop_copy(session, self.ledger, DropReason::SlowConsumer);
         }
+        let session = self.sessions.get_mut(target.session);
         let header = PublishHeader {
             subscription_ids: target.ids.resolve(lists),
             ..kind.header(&publication.view, self.io.now.wall_ms)
@@ -362,6 +378,26 @@ impl<L: Log> Delivery<'_, L> {
         } else {
             drop_copy(session, self.ledger, DropReason::PacketTooLarge);
         }
+    }
+
+    /// Up to this backlog a client may always be sent QoS 0.
+    #[inline]
+    fn unquestioned_bytes(&self) -> usize {
+        self.limits.outbox_bytes_max.min(self.io.backlog_high_bytes)
+    }
+
+    /// Whether a client whose backlog is high has had all that it may hold unread: its own bound, or its
+    /// part of what all slow clients together may hold.
+    #[cold]
+    fn is_too_slow(&mut self, slot: SessionSlot, backlog: usize, bytes: usize) -> bool {
+        let session = self.sessions.get_mut(slot);
+        if !session.slow {
+            session.slow = true;
+            *self.slow_sessions += 1;
+        }
+        let part = self.limits.memory_bytes_max / SLOW_PART / u64::from(*self.slow_sessions);
+        let part = usize::try_from(part).unwrap_or(usize::MAX).max(self.io.backlog_high_bytes);
+        backlog > 0 && backlog + bytes > self.limits.outbox_bytes_max.min(part)
     }
 
     /// To a session whose client is away: QoS 1 and 2 wait for it.

@@ -23,11 +23,13 @@ pub enum DropReason {
     SessionEnded,
     /// The client answered PUBREC with an error.
     Refused,
+    /// A client published to a topic below `$SYS`, which are the broker's own.
+    ReservedTopic,
 }
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoSubscriber,
         Self::SlowConsumer,
         Self::Offline,
@@ -36,6 +38,7 @@ impl DropReason {
         Self::PacketTooLarge,
         Self::SessionEnded,
         Self::Refused,
+        Self::ReservedTopic,
     ];
 
     /// Its name in metrics and topics.
@@ -49,6 +52,7 @@ impl DropReason {
             Self::PacketTooLarge => "packet_too_large",
             Self::SessionEnded => "session_ended",
             Self::Refused => "refused",
+            Self::ReservedTopic => "reserved_topic",
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct Engine<L: Log = MemoryLog> {
     started: bool,
     /// Connections that are held because a lane was full.
     blocked: Vec<ConnId>,
+    /// Sessions whose connection was found slow and has not drained since.
+    slow_sessions: u32,
     /// Connections to end because their session's queue overflowed.
     overflowed: Vec<ConnId>,
     encodings: Encodings,
@@ -132,6 +134,7 @@ impl<L: Log> Engine<L> {
             figures: Figures::new(config.shards),
             started: false,
             blocked: Vec::new(),
+            slow_sessions: 0,
             overflowed: Vec::new(),
             encodings: Encodings::default(),
             due: Vec::new(),
@@ -346,6 +349,7 @@ impl<L: Log> Core for Engine<L> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let (phase, held) = (conn.phase, conn.held);
         if let Phase::Connected(session) = phase {
+            self.not_slow(session);
             let (_, mut delivery) = self.delivery(io);
             delivery.pump(session);
         }

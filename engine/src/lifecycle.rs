@@ -118,6 +118,13 @@ impl<L: Log> Engine<L> {
         self.close(id, io);
     }
 
+    /// A session's connection drained, or is gone.
+    pub(crate) fn not_slow(&mut self, slot: SessionSlot) {
+        if std::mem::take(&mut self.sessions.get_mut(slot).slow) {
+            self.slow_sessions -= 1;
+        }
+    }
+
     /// Parts a session from its connection: the session waits for its client, or ends.
     fn detach(&mut self, id: ConnId, slot: SessionSlot, fate: WillFate, io: &mut EngineIo) {
         self.traffic.clients_connected -= 1;
@@ -125,6 +132,8 @@ impl<L: Log> Engine<L> {
         debug_assert_eq!(session.conn, Some(id), "a connection parts from its own session");
         session.conn = None;
         session.aliases = None;
+        self.not_slow(slot);
+        let session = self.sessions.get_mut(slot);
         if fate == WillFate::Dropped {
             session.will = None;
         }

@@ -77,6 +77,11 @@ impl<L: Log> Engine<L> {
         }
         self.traffic.publishes_received += run.count;
         self.ledger.received += run.count;
+        if found.reserved {
+            self.ledger.copies += run.count;
+            self.ledger.drop_copies(DropReason::ReservedTopic, run.count);
+            return Ok(Flow::Used(run.packets.len()));
+        }
         let remote = found.remote;
         if !remote.is_empty() {
             let carried = Arc::new(run.carried());
@@ -211,6 +216,10 @@ impl<L: Log> Engine<L> {
             return Ok(Flow::Hold(Held::Lanes));
         }
         self.traffic.publishes_received += 1;
+        if self.router.get(route).reserved {
+            self.refuse_reserved(sender, publish, io);
+            return Ok(Flow::Used(0));
+        }
         let mut properties = std::mem::take(&mut self.properties_scratch);
         properties.clear();
         forwardable(publish.properties.raw, &mut properties);
@@ -237,6 +246,25 @@ impl<L: Log> Engine<L> {
         }
         self.properties_scratch = properties;
         Ok(Flow::Used(0))
+    }
+
+    /// Drops a message to a topic of the broker's own. MQTT 5 section 4.7.2
+    fn refuse_reserved(&mut self, sender: Sender, publish: &Publish<'_>, io: &mut EngineIo) {
+        self.ledger.received += 1;
+        self.ledger.copies += 1;
+        self.ledger.drop_copy(DropReason::ReservedTopic);
+        let Some(packet_id) = publish.packet_id else { return };
+        let reason = ReasonCode::NotAuthorized;
+        let ack = match publish.qos {
+            QoS::ExactlyOnce if sender.version != Version::V5 => {
+                // Before MQTT 5 there is no refusal: the exchange runs its course.
+                self.sessions.get_mut(sender.session).taken.insert(packet_id.get());
+                Ack::PubRec(packet_id, reason)
+            }
+            QoS::ExactlyOnce => Ack::PubRec(packet_id, reason),
+            QoS::AtLeastOnce | QoS::AtMostOnce => Ack::PubAck(packet_id, reason),
+        };
+        self.acknowledge(sender, ack, &ShardSet::EMPTY, io);
     }
 
     /// Acknowledges a QoS 1 or 2 message once everybody has it. [MQTT-4.3.2-4], [MQTT-4.3.3-8]
@@ -455,6 +483,7 @@ impl<L: Log> Engine<L> {
             traffic: &mut self.traffic,
             encodings: &mut self.encodings,
             limits: &self.limits,
+            slow_sessions: &mut self.slow_sessions,
             overflowed: &mut self.overflowed,
             kept: Kept::No,
             io,

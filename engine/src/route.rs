@@ -27,6 +27,8 @@ pub(crate) struct Route {
     pub(crate) lists: Vec<Box<[u32]>>,
     pub(crate) remote: ShardSet,
     pub(crate) groups: Vec<GroupId>,
+    /// Only the broker itself publishes to the topic.
+    pub(crate) reserved: bool,
 }
 
 /// Names a route until the next one is looked up.
@@ -240,6 +242,7 @@ impl Route {
         self.lists.clear();
         self.remote = ShardSet::EMPTY;
         self.groups.clear();
+        self.reserved = topic.starts_with(b"$SYS/");
     }
 
     /// One target a session: the highest QoS of its matching subscriptions, and all their identifiers.

@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) persistent: bool,
     /// The client's Maximum Packet Size.
     pub(crate) packet_bytes_max: u32,
+    /// Its connection's backlog was found high, and has not drained since.
+    pub(crate) slow: bool,
     pub(crate) aliases: Option<Box<AliasesOut>>,
     pub(crate) out: Outgoing,
     /// The in-process subscriber that it serves, in place of a client.
@@ -158,6 +160,7 @@ impl Sessions {
             v5: new.version == Version::V5,
             persistent: new.expiry_s > 0,
             packet_bytes_max: u32::MAX,
+            slow: false,
             aliases: None,
             out: Outgoing::new(new.inflight_max),
             local: new.local,

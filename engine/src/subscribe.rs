@@ -86,6 +86,9 @@ impl<L: Log> Engine<L> {
         if self.router.check_levels(filter.filter).is_err() {
             return Granted::refused(ReasonCode::TopicFilterInvalid);
         }
+        if self.config.refused_filters.iter().any(|refused| *refused == *wanted.filter) {
+            return Granted::refused(ReasonCode::UnspecifiedError);
+        }
         if self.sessions.get(session).subscriptions.len() >= self.limits.subscriptions_max as usize {
             return Granted::refused(ReasonCode::QuotaExceeded);
         }

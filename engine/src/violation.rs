@@ -35,6 +35,9 @@ pub(crate) enum Violation {
     /// A Session Expiry Interval at DISCONNECT after none at CONNECT. [MQTT-3.14.2-2]
     #[error("a session expiry interval was set at DISCONNECT after none at CONNECT")]
     SessionExpiryRaised,
+    /// The shard holds as many bytes as it may, and this packet would take more.
+    #[error("the server has no memory for the packet")]
+    MemoryFull,
     /// AUTH without an exchange to belong to.
     #[error("AUTH was sent without an authentication method")]
     AuthUnexpected,
@@ -52,6 +55,7 @@ impl Violation {
             | Self::TopicMissing
             | Self::SessionExpiryRaised
             | Self::AuthUnexpected => ReasonCode::ProtocolError,
+            Self::MemoryFull => ReasonCode::QuotaExceeded,
             Self::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
             Self::TopicLevels => ReasonCode::TopicNameInvalid,
