@@ -82,9 +82,11 @@ impl ReceiveBuffers {
         let address = self.buffer(id).as_ptr() as u64;
         let at = usize::from(self.tail & (self.count - 1));
         let list: *mut BufRingEntry = self.memory.as_ptr().cast();
-        // SAFETY: the index is masked to the list, and the kernel does not read an entry before the tail
-        // is released past it.
-        let entry = unsafe { &mut *list.add(at) };
+        // SAFETY: the index is masked to the list.
+        let entry = unsafe { list.add(at) };
+        // SAFETY: the entry is mapped and aligned, and the kernel does not read it before the tail is
+        // released past it.
+        let entry = unsafe { &mut *entry };
         entry.set_addr(address);
         entry.set_len(RECEIVE_BUFFER_BYTES as u32);
         entry.set_bid(id);

@@ -74,6 +74,8 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) arming: Vec<ConnId>,
     /// Sent to the end; the outbox may have filled meanwhile.
     pub(crate) ready: Vec<ConnId>,
+    /// Their backlog was high and is low now: to be reported.
+    pub(crate) drained: Vec<ConnId>,
     /// Closed by either side: to be ended once written out.
     pub(crate) finishing: Vec<ConnId>,
     /// Failed while nothing was received: to be reported.
@@ -115,6 +117,7 @@ impl<C: Core> Driver<C> {
             accepted: VecDeque::new(),
             arming: Vec::new(),
             ready: Vec::new(),
+            drained: Vec::new(),
             finishing: Vec::new(),
             failed: Vec::new(),
             moving: Vec::new(),
@@ -151,10 +154,20 @@ impl<C: Core> Driver<C> {
     fn complete(&mut self) {
         let mut completions = std::mem::take(&mut self.lists.completions);
         self.ring.completions(&mut completions);
+        // Sends first: while the core is called, backlogs only grow, so that one which it sees above the
+        // high mark still is at the end of the turn, and it is told when it has drained.
+        if self.ring.has_sends() {
+            for completion in &completions {
+                if let Operation::Send { index } = completion.operation() {
+                    self.sent(index, completion.result);
+                }
+            }
+        }
+        self.report_drained();
         for completion in completions.drain(..) {
             match completion.operation() {
                 Operation::Receive { conn } => self.received(conn, &completion),
-                Operation::Send { index } => self.sent(index, completion.result),
+                Operation::Send { .. } => {}
                 Operation::Accept { listener } => self.accepted(listener, &completion),
                 Operation::Sync { index } => self.synced(index, completion.result),
                 Operation::Timer => self.timer_at_ms = None,
@@ -256,6 +269,7 @@ impl<C: Core> Driver<C> {
             || self.ring.has_requests()
             || !self.accepted.is_empty()
             || !self.failed.is_empty()
+            || !self.drained.is_empty()
             || !self.ready.is_empty();
         if work { Next::Turn } else { Next::Sleep }
     }

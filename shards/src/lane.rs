@@ -160,9 +160,11 @@ impl<T> Consumer<T> {
             return None;
         }
         let message = self.shared.slot(self.head).with_mut(|slot| {
-            // SAFETY: the slot is below the tail that was acquired, so the producer wrote it and left
-            // it; the head moves past it below, so it is read once.
-            unsafe { (*slot).assume_init_read() }
+            // SAFETY: the slot is below the tail that was acquired, so the producer wrote it and leaves
+            // it alone until the head is released past it.
+            let slot = unsafe { &*slot };
+            // SAFETY: it was written, and the head moves past it below, so it is read once.
+            unsafe { slot.assume_init_read() }
         });
         self.head = self.head.wrapping_add(1);
         Some(message)
@@ -194,9 +196,10 @@ impl<T> Drop for Shared<T> {
         let mut at = self.head.load(Ordering::Acquire);
         while at != tail {
             self.slot(at).with_mut(|slot| {
-                // SAFETY: both ends are gone; the slots from the head to the tail hold messages that
-                // were published and not taken.
-                unsafe { (*slot).assume_init_drop() };
+                // SAFETY: both ends are gone, so nothing else refers to the slot.
+                let slot = unsafe { &mut *slot };
+                // SAFETY: slots from the head to the tail hold messages that were not taken.
+                unsafe { slot.assume_init_drop() };
             });
             at = at.wrapping_add(1);
         }

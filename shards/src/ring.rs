@@ -141,6 +141,7 @@ pub(crate) struct Ring {
     /// Sends at once since the last settlement.
     now: Vec<Settled>,
     flights: Flights,
+    #[expect(clippy::vec_box, reason = "requests point to the headers while the list grows")]
     messages: Vec<Box<Message>>,
     messages_used: usize,
     timespec: Box<Timespec>,
@@ -373,6 +374,12 @@ impl Ring {
         let index = self.flights.insert(flight);
         self.push(&entry.user_data(user_data(SEND, index)));
         index
+    }
+
+    /// Whether any [`Ring::send`] is under way.
+    #[inline]
+    pub fn has_sends(&self) -> bool {
+        self.flights.len() > 0
     }
 
     /// What a completed [`Ring::send`] was sending.

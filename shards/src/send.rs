@@ -25,8 +25,8 @@ impl<C: Core> Driver<C> {
         if conn.life == Life::Free {
             return;
         }
+        conn.above_high |= self.io.backlog_bytes(id) > self.io.backlog_high_bytes;
         if conn.sending {
-            conn.above_high |= self.io.backlog_bytes(id) > self.io.backlog_high_bytes;
             return;
         }
         let outbox = self.io.peek(id);
@@ -56,18 +56,11 @@ impl<C: Core> Driver<C> {
         let id = flight.conn;
         self.conns.at(id.slot).sending = false;
         self.advance(flight, result);
-        let backlog = self.io.backlog_bytes(id);
-        let low = self.io.backlog_low_bytes;
         let conn = self.conns.at(id.slot);
         if !conn.sending {
             self.ready.push(id);
         }
         match conn.life {
-            Life::Open if conn.above_high && backlog < low => {
-                conn.above_high = false;
-                self.core.drained(id, &mut self.io);
-                self.note_endings();
-            }
             Life::Open | Life::Moving | Life::Free => {}
             Life::Flushing | Life::Lingering => self.finishing.push(id),
             Life::Dying => self.free_if_quiet(id.slot),
@@ -82,6 +75,7 @@ impl<C: Core> Driver<C> {
             let count = result as usize;
             self.io.peek(id).sent(count);
             flight.done += count;
+            self.note_drained(id);
             if flight.left() == 0 {
                 self.io.recycle(flight.bytes);
                 return;
@@ -90,14 +84,35 @@ impl<C: Core> Driver<C> {
         let waits =
             result >= 0 || matches!(-result, libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM);
         if !gone && waits {
+            let conn = self.conns.at(id.slot);
             conn.sending = true;
-            conn.above_high |= self.io.backlog_bytes(id) > self.io.backlog_high_bytes;
             self.ring.send(conn.socket().raw_fd(), flight);
             return;
         }
         self.io.peek(id).sent(flight.left());
         if !gone {
             self.send_failed(id);
+        }
+    }
+
+    /// Notes a connection whose backlog was high when a turn ended, and is low now. The core is told in
+    /// the next turn, also when all went out at once: it may have held something back meanwhile.
+    fn note_drained(&mut self, id: ConnId) {
+        let backlog = self.io.backlog_bytes(id);
+        let conn = self.conns.at(id.slot);
+        if conn.above_high && backlog < self.io.backlog_low_bytes {
+            conn.above_high = false;
+            self.drained.push(id);
+        }
+    }
+
+    /// Tells the core of the connections that drained.
+    pub(crate) fn report_drained(&mut self) {
+        for id in std::mem::take(&mut self.drained) {
+            if self.conns.get(id).is_some_and(|conn| conn.life == Life::Open) {
+                self.core.drained(id, &mut self.io);
+                self.note_endings();
+            }
         }
     }
 
