@@ -223,6 +223,12 @@ impl<L: Log> Engine<L> {
             self.traffic.partial_bytes += more.len() as u64;
             bytes = rest;
         }
+        if conn.phase == Phase::Opened {
+            // Goes along with the CONNECT when that is handed over to another shard.
+            conn.carry.extend_from_slice(bytes);
+            self.traffic.partial_bytes += bytes.len() as u64;
+            bytes = &[];
+        }
         self.process_carry(id, io);
         let conn = self.conns.get_mut(id)?;
         if conn.held != Held::No {

@@ -1,0 +1,4 @@
+//! What clients of every version see of the broker, as transcripts.
+
+mod common;
+mod connect;
