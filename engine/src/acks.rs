@@ -49,6 +49,7 @@ impl<L: Log> Engine<L> {
                 // Its message is never sent again, so it need not be kept.
                 let released = flight.again.take();
                 let persistent = session.persistent;
+                session.out.cancel_resend(ack.packet_id);
                 if let Some(entry) = released {
                     self.log.release(entry.message());
                 }
@@ -107,7 +108,7 @@ impl<L: Log> Engine<L> {
     fn land(&mut self, sender: Sender, packet_id: PacketId, expected: Progress, io: &mut EngineIo) {
         let session = self.sessions.get_mut(sender.session);
         let Some(flight) = session.out.land(packet_id, expected) else { return };
-        let (persistent, waits) = (session.persistent, !session.out.queue.is_empty());
+        let (persistent, waits) = (session.persistent, session.out.has_waiting());
         self.ledger.queued -= 1;
         self.ledger.delivered += 1;
         self.release(flight);

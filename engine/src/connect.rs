@@ -153,7 +153,6 @@ impl<L: Log> Engine<L> {
             self.set_presence(joined.session, Presence::Online, io);
             let (_, mut delivery) = self.delivery(io);
             delivery.resend(joined.session);
-            delivery.pump(joined.session);
         }
     }
 

@@ -508,8 +508,9 @@ impl<L: Log> Delivery<'_, L> {
 
     /// Sends what waits in a session's queue, as far as its window and its connection's backlog allow.
     pub(crate) fn pump(&mut self, slot: SessionSlot) {
+        let Some(conn) = self.sessions.get(slot).conn else { return };
+        self.pump_resends(slot, conn);
         let session = self.sessions.get_mut(slot);
-        let Some(conn) = session.conn else { return };
         while session.out.has_room() && self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes {
             let Some(entry) = session.out.queue.pop_front() else { break };
             let at = entry.message();
@@ -542,17 +543,27 @@ impl<L: Log> Delivery<'_, L> {
         }
     }
 
-    /// Sends everything in flight again, in the order of the first time. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
+    /// Sends what is in flight again: PUBRELs at once, messages as far as there is room, in the order of
+    /// the first time. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
     pub(crate) fn resend(&mut self, slot: SessionSlot) {
-        let flights: Vec<(PacketId, Flight)> = self.sessions.get(slot).out.in_flight().collect();
-        for (packet_id, flight) in flights {
-            let session = self.sessions.get_mut(slot);
-            let conn = session.conn.expect("a session that resumes is connected");
+        let session = self.sessions.get_mut(slot);
+        let conn = session.conn.expect("a session that resumes is connected");
+        session.out.plan_resends();
+        for (packet_id, flight) in session.out.in_flight() {
             if flight.progress == Progress::AwaitsPubComp {
                 let reason = ringmq_codec::ReasonCode::Success;
                 ringmq_codec::encode_pubrel(session.version, packet_id, reason, self.io.outbox(conn).tail());
-                continue;
             }
+        }
+        self.pump(slot);
+    }
+
+    /// Sends messages of earlier connections again, no more than the new one's bounds allow.
+    fn pump_resends(&mut self, slot: SessionSlot, conn: ConnId) {
+        let session = self.sessions.get_mut(slot);
+        while self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes
+            && let Some((packet_id, flight)) = session.out.next_resend()
+        {
             let entry = flight.again.expect("a session that can be resumed keeps its flights");
             let view = self.log.message(entry.message());
             if send_entry(session, entry, SendAs { packet_id, dup: true }, &view, self.io) {

@@ -125,6 +125,8 @@ pub(crate) struct Outgoing {
     /// The most that may be unacknowledged: ours and the client's bound. [MQTT-3.3.4-9]
     limit: u32,
     aside: Vec<(PacketId, Flight)>,
+    /// Flights of earlier connections that this one has no room for yet, the next one last.
+    to_resend: Vec<PacketId>,
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: u64,
 }
@@ -137,6 +139,7 @@ impl Outgoing {
             unacked: 0,
             limit: u32::from(limit),
             aside: Vec::new(),
+            to_resend: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
         }
@@ -150,7 +153,39 @@ impl Outgoing {
     /// Whether another message may be sent now.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.unacked < self.limit
+        self.unacked < self.limit && self.to_resend.is_empty()
+    }
+
+    /// Whether anything waits for room.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.to_resend.is_empty()
+    }
+
+    /// Has every message in flight wait to be sent again, but those that were received.
+    pub(crate) fn plan_resends(&mut self) {
+        let mut ids: Vec<_> = self
+            .in_flight()
+            .filter(|(_, flight)| flight.progress != Progress::AwaitsPubComp)
+            .map(|(id, _)| id)
+            .collect();
+        ids.reverse();
+        self.to_resend = ids;
+    }
+
+    /// The next flight to send again, if there is one and room for it.
+    pub(crate) fn next_resend(&mut self) -> Option<(PacketId, Flight)> {
+        let open = self.unacked - self.to_resend.len() as u32;
+        let id = self.to_resend.pop_if(|_| open < self.limit)?;
+        let flight = *self.flight(id).expect("what waits to be sent again is in flight");
+        Some((id, flight))
+    }
+
+    /// The client answered for a message: it need not be sent again.
+    #[inline]
+    pub(crate) fn cancel_resend(&mut self, id: PacketId) {
+        if !self.to_resend.is_empty() {
+            self.to_resend.retain(|waiting| *waiting != id);
+        }
     }
 
     /// How many flights are not done.
@@ -221,10 +256,12 @@ impl Outgoing {
             flight.progress = Progress::Done;
             self.unacked -= 1;
             self.drop_done();
+            self.cancel_resend(id);
             return Some(landed);
         }
         let at = self.aside.iter().position(|(taken, flight)| *taken == id && flight.progress == expected)?;
         self.unacked -= 1;
+        self.cancel_resend(id);
         Some(self.aside.swap_remove(at).1)
     }
 
@@ -239,6 +276,7 @@ impl Outgoing {
         let flights = self.in_flight().map(|(_, flight)| flight).collect();
         self.flights = VecDeque::new();
         self.aside = Vec::new();
+        self.to_resend = Vec::new();
         self.unacked = 0;
         self.queue_bytes = 0;
         (flights, std::mem::take(&mut self.queue))
@@ -275,6 +313,25 @@ mod tests {
         assert!(out.land(id(1), Progress::AwaitsPubComp).is_none(), "the wrong ack ends nothing");
         assert!(out.has_room());
         assert_eq!(out.in_flight().map(|(id, _)| id.get()).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn flights_go_again_in_order_and_within_the_new_bound() {
+        let mut out = Outgoing::new(10);
+        for progress in [Progress::AwaitsPubAck, Progress::AwaitsPubComp, Progress::AwaitsPubAck] {
+            out.launch(progress, None);
+        }
+        out.launch(Progress::AwaitsPubAck, None);
+        out.set_limit(2);
+        out.plan_resends();
+        assert_eq!(out.next_resend().map(|(id, _)| id), Some(id(1)));
+        assert!(out.next_resend().is_none(), "the released one takes room too");
+        assert!(out.land(id(3), Progress::AwaitsPubAck).is_some(), "a late answer spares the repetition");
+        assert!(out.land(id(1), Progress::AwaitsPubAck).is_some());
+        assert!(!out.has_room() && out.has_waiting(), "old messages go before new ones");
+        assert_eq!(out.next_resend().map(|(id, _)| id), Some(id(4)));
+        assert!(out.land(id(2), Progress::AwaitsPubComp).is_some());
+        assert!(out.has_room());
     }
 
     #[test]
