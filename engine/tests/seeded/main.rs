@@ -1,0 +1,9 @@
+//! The broker's engines under the deterministic driver: several shards, clients that come and go, and
+//! a network that does all that a contract allows. `RINGMQ_SEEDS` says how many seeds each test runs.
+
+mod delivery;
+mod interest;
+mod model;
+mod peer;
+mod rig;
+mod talk;
