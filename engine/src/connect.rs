@@ -4,8 +4,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::Bytes;
 use ringmq_codec::{
-    ConnAck, ConnAckProperties, Connect, DecodeError, Frame, PacketType, QoS, ReasonCode, Version,
-    check_name, encode_connack, forwardable,
+    ConnAck, ConnAckProperties, Connect, DecodeError, Frame, PacketType, ReasonCode, Version, check_name,
+    encode_connack, forwardable,
 };
 use ringmq_storage::{Log, Record};
 use ringmq_turn::{ConnId, HandOver};
@@ -36,13 +36,6 @@ enum ClientIdBy {
     Server,
 }
 
-/// What CONNACK says beyond the limits.
-struct Answer<'a> {
-    session_present: bool,
-    /// The client id that the server chose. [MQTT-3.1.3-7]
-    assigned: Option<&'a str>,
-}
-
 impl<L: Log> Engine<L> {
     /// The first packet of a connection, which must be CONNECT. [MQTT-3.1.0-1]
     pub(crate) fn first_packet(
@@ -70,8 +63,7 @@ impl<L: Log> Engine<L> {
         if connect.client_id.is_empty() {
             let assigned = self.generate_client_id();
             let connect = Connect { client_id: &assigned, ..connect };
-            self.accept(id, &connect, ClientIdBy::Server, io);
-            return Ok(Flow::Used(packet.total));
+            return Ok(self.accept(id, &connect, ClientIdBy::Server, io).unwrap_or(Flow::Used(packet.total)));
         }
         let owner = self.hashing.owner(connect.client_id, self.config.shards);
         if owner != self.config.shard {
@@ -79,8 +71,7 @@ impl<L: Log> Engine<L> {
             io.hand_over(HandOver { conn: id, to: owner, unread: input.rest.to_vec() });
             return Ok(Flow::Gone);
         }
-        self.accept(id, &connect, ClientIdBy::Client, io);
-        Ok(Flow::Used(packet.total))
+        Ok(self.accept(id, &connect, ClientIdBy::Client, io).unwrap_or(Flow::Used(packet.total)))
     }
 
     /// Why a well-formed CONNECT is refused.
@@ -142,18 +133,34 @@ impl<L: Log> Engine<L> {
         Flow::Gone
     }
 
-    fn accept(&mut self, id: ConnId, connect: &Connect<'_>, chosen: ClientIdBy, io: &mut EngineIo) {
+    /// Answers CONNECT with a session. What else becomes of the connection if its client takes no answer.
+    fn accept(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        chosen: ClientIdBy,
+        io: &mut EngineIo,
+    ) -> Option<Flow> {
+        let assigned = (chosen == ClientIdBy::Server).then_some(connect.client_id);
+        let mut connack = ConnAck::new(ReasonCode::Success);
+        connack.properties = self.connack_properties(connect, assigned);
+        if let Some(most) = connect.properties.packet_bytes_max
+            && !connack.encode_within(connect.version, most.get(), &mut Vec::new())
+        {
+            return Some(self.refuse_connect(id, ReasonCode::PacketTooLarge, io)); // [MQTT-3.1.2-24]
+        }
         let joined = self.join_session(connect, io);
         self.attach(id, joined.session, connect, io);
         self.traffic.connects += 1;
         self.traffic.clients_connected += 1;
-        let assigned = (chosen == ClientIdBy::Server).then_some(connect.client_id);
-        self.send_connack(id, connect, Answer { session_present: joined.present, assigned }, io);
+        connack.session_present = joined.present;
+        encode_connack(connect.version, &connack, io.outbox(id).tail());
         if joined.present {
             self.set_presence(joined.session, Presence::Online, io);
             let (_, mut delivery) = self.delivery(io);
             delivery.resend(joined.session);
         }
+        None
     }
 
     /// Finds or makes the client's session, and ends whatever connection it had. [MQTT-3.1.4-3],
@@ -248,22 +255,23 @@ impl<L: Log> Engine<L> {
         if most == 0 || connect.version != Version::V5 || (1..=most).contains(&asked) { asked } else { most }
     }
 
-    fn send_connack(&mut self, id: ConnId, connect: &Connect<'_>, answer: Answer<'_>, io: &mut EngineIo) {
+    /// What CONNACK says of the limits, and the client id if the server chose it. [MQTT-3.1.3-7]
+    fn connack_properties<'a>(
+        &self,
+        connect: &Connect<'a>,
+        assigned: Option<&'a str>,
+    ) -> ConnAckProperties<'a> {
         let limits = &self.limits;
         let keep_alive_s = self.granted_keep_alive_s(connect);
         let expiry_s = self.granted_expiry_s(connect);
-        let properties = ConnAckProperties {
+        ConnAckProperties {
             session_expiry_s: (expiry_s != connect.properties.session_expiry_s).then_some(expiry_s),
             receive_maximum: NonZeroU16::new(limits.receive_maximum).filter(|most| most.get() < u16::MAX),
-            maximum_qos: None::<QoS>,
             packet_bytes_max: NonZeroU32::new(limits.packet_bytes_max),
-            assigned_client_id: answer.assigned,
+            assigned_client_id: assigned,
             topic_alias_maximum: Some(limits.topic_alias_maximum).filter(|most| *most > 0),
             server_keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),
             ..ConnAckProperties::default()
-        };
-        let connack =
-            ConnAck { session_present: answer.session_present, reason: ReasonCode::Success, properties };
-        encode_connack(connect.version, &connack, io.outbox(id).tail());
+        }
     }
 }

@@ -384,6 +384,20 @@ fn the_session_expiry_interval_is_bounded() {
     );
 }
 
+/// [MQTT-3.1.2-24], [MQTT-3.2.2-16]: a CONNACK that the client says is too large for it is not sent.
+#[test]
+fn a_client_that_takes_no_connack_is_let_go() {
+    check(
+        "
+        a < CONNECT v5 id=a clean pmax=15
+        a > CONNACK 0x95
+        a > closed
+        b < CONNECT v5 id=b clean pmax=16
+        b > CONNACK
+        traffic sessions=1",
+    );
+}
+
 /// [MQTT-3.1.2-28]: Response Information is not given, whether asked for or not.
 #[test]
 fn response_information_is_not_offered() {
