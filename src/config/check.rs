@@ -1,0 +1,116 @@
+//! Checks a configuration as a whole: ranges, and what must not be combined.
+
+use super::source::{Origins, listener_path};
+use super::{Config, KEYS, Place, Problem, Unit};
+
+/// Everything that is wrong with the configuration.
+pub fn problems(config: &Config, origins: &Origins) -> Vec<Problem> {
+    let mut problems = ranges(config);
+    problems.extend(listeners(config, origins));
+    problems.extend(backlog(config, origins));
+    problems.extend(ring(config, origins));
+    problems.extend(memory(config, origins));
+    problems
+}
+
+/// Values that a program set beyond their ranges; what was read from outside has been checked before.
+fn ranges(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for key in KEYS {
+        let value = (key.get)(config);
+        if !key.kind.holds(&value) {
+            let (path, shown, expects) = (key.path(), key.kind.show(&value), key.kind.expects());
+            let text = format!("{path} = {shown} is not accepted: write {expects}");
+            problems.push(Problem { place: Place::Program, text });
+        }
+    }
+    problems
+}
+
+fn listeners(config: &Config, origins: &Origins) -> Vec<Problem> {
+    let listeners = &config.listeners.0;
+    let mut problems = Vec::new();
+    for (at, listener) in listeners.iter().enumerate() {
+        let address = listener.address;
+        let place = origins.of(&listener_path(at, "address"));
+        if address.port() != 0 && listeners[..at].iter().any(|earlier| earlier.address == address) {
+            let text = format!("{address} is listened on twice: leave one out");
+            problems.push(Problem { place: place.clone(), text });
+        }
+        match (address.ip().is_loopback(), listener.allow_anonymous) {
+            (true, None) | (_, Some(true)) => {}
+            (false, None) => {
+                let write = match place {
+                    Place::Flag(_) => "give --allow-anonymous too",
+                    Place::File { .. } => "write allow_anonymous = true below the address",
+                    Place::Program => "set allow_anonymous to true for it",
+                };
+                let text = format!(
+                    "{address} lets in whoever reaches it, for this version has no authentication: {write} if \
+                     that is meant, or listen on 127.0.0.1"
+                );
+                problems.push(Problem { place, text });
+            }
+            (_, Some(false)) => {
+                let place = origins.of(&listener_path(at, "allow_anonymous"));
+                let text = format!(
+                    "nobody could connect to {address}, for this version has no authentication: leave \
+                     allow_anonymous out for a loopback address, or write allow_anonymous = true"
+                );
+                problems.push(Problem { place, text });
+            }
+        }
+    }
+    problems
+}
+
+fn backlog(config: &Config, origins: &Origins) -> Option<Problem> {
+    let (low, high) = (config.runtime.backlog_low_bytes, config.runtime.backlog_high_bytes);
+    if low < high {
+        return None;
+    }
+    let path = first_set(origins, ["runtime.backlog_low_bytes", "runtime.backlog_high_bytes"]);
+    let (low, high) = (Unit::Bytes.show(low as u64), Unit::Bytes.show(high as u64));
+    let text = format!(
+        "backlog_low_bytes ({low}) is not below backlog_high_bytes ({high}): a connection that was held \
+         back would never go on; lower the one or raise the other"
+    );
+    Some(Problem { place: origins.of(path), text })
+}
+
+fn ring(config: &Config, origins: &Origins) -> Option<Problem> {
+    let (submission, completion) = (config.runtime.submission_entries, config.runtime.completion_entries);
+    if submission <= completion {
+        return None;
+    }
+    let path = first_set(origins, ["runtime.submission_entries", "runtime.completion_entries"]);
+    let text = format!(
+        "submission_entries ({submission}) is above completion_entries ({completion}): lower the one or raise \
+         the other"
+    );
+    Some(Problem { place: origins.of(path), text })
+}
+
+/// A shard must be able to hold the largest packet that it accepts.
+fn memory(config: &Config, origins: &Origins) -> Option<Problem> {
+    let packet = u64::from(config.limits.packet_bytes_max);
+    // How many CPUs there are is not known here; one shard is the least.
+    let shards = config.shards.max(1);
+    if config.shard_limits(shards).memory_bytes_max >= packet {
+        return None;
+    }
+    let path = first_set(origins, ["limits.memory_bytes_max", "limits.packet_bytes_max"]);
+    let needed = packet.saturating_mul(shards as u64);
+    let (packet, needed) = (Unit::Bytes.show(packet), Unit::Bytes.show(needed));
+    let shards = if shards == 1 { "one shard".to_owned() } else { format!("{shards} shards") };
+    let text = format!(
+        "memory_bytes_max, divided among {shards}, is less than a packet of packet_bytes_max ({packet}): \
+         raise memory_bytes_max to {needed} or more, or lower packet_bytes_max"
+    );
+    Some(Problem { place: origins.of(path), text })
+}
+
+/// The first of the keys that was set by somebody, to blame.
+fn first_set<'a>(origins: &Origins, paths: [&'a str; 2]) -> &'a str {
+    paths.into_iter().find(|path| origins.is_set(path)).unwrap_or(paths[0])
+}

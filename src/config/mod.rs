@@ -1,0 +1,209 @@
+//! The broker's configuration: one table of keys, read from a TOML file and from flags.
+//!
+//! [`Config`] holds the values. `keys` lists every key once, with its kind, range and documentation:
+//! the file's reader, the flags, the checks, the printed configuration and `docs/configuration.md` all
+//! work from that list. Flags win over the file, the file wins over the defaults.
+
+mod check;
+mod cpus;
+mod data_dir;
+mod file;
+mod key;
+mod keys;
+mod number;
+mod print;
+mod problem;
+mod reference;
+mod source;
+mod suggest;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ringmq_engine::Limits;
+
+pub(crate) use data_dir::prepare_data_dir;
+pub use key::{Key, Kind, Value};
+pub(crate) use keys::CONNECTIONS_MAX;
+pub use keys::{KEYS, LISTENER_KEYS};
+pub use number::Unit;
+pub use problem::{ConfigError, Place, Problem};
+pub use reference::reference;
+pub use source::{FlagValue, Sources};
+
+/// Every setting of the broker. The documentation of each is in `docs/configuration.md`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Shards to run; 0 runs one on each CPU that the process may use.
+    pub shards: usize,
+    /// Reserved for the log of sessions.
+    pub data_dir: Option<PathBuf>,
+    /// Where clients are accepted.
+    pub listeners: Listeners,
+    /// The bounds. What counts for the whole broker is whole here: see [`Config::shard_limits`].
+    pub limits: Limits,
+    /// Connections open at a time; 0 for as many as the limit on open files allows.
+    pub connections_max: u32,
+    /// The program's own log.
+    pub log: LogConfig,
+    /// The `$SYS` topics.
+    pub sys: SysConfig,
+    /// The threads and rings.
+    pub runtime: RuntimeConfig,
+    /// The way down.
+    pub shutdown: ShutdownConfig,
+}
+
+/// The listeners of a configuration; none only where a program wants none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listeners(pub Vec<ListenerConfig>);
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self(vec![ListenerConfig::default()])
+    }
+}
+
+/// One address where clients are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// The address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Whether clients that do not authenticate are let in; `None` lets them in on loopback addresses only.
+    pub allow_anonymous: Option<bool>,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), allow_anonymous: None }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level, or levels by module: `info,ringmq_shards=debug`.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The `$SYS` topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SysConfig {
+    /// Seconds between two publications; 0 for none.
+    pub interval_s: u32,
+}
+
+impl Default for SysConfig {
+    fn default() -> Self {
+        Self { interval_s: 10 }
+    }
+}
+
+/// The threads, rings, lanes and sockets. The fields are [`ringmq_shards::RuntimeConfig`]'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// CPUs to pin shards to, in order; empty takes the process's affinity mask.
+    pub cpus: Vec<usize>,
+    /// Microseconds that a shard which was just busy looks for work before it sleeps.
+    pub spin_us: u32,
+    /// Messages that one shard may have under way to another, a power of two.
+    pub lane_messages_max: usize,
+    /// Commands of the program that may wait for one shard.
+    pub commands_max: usize,
+    /// Bytes not yet taken by a connection's peer above which its session holds messages back.
+    pub backlog_high_bytes: usize,
+    /// Bytes below which it goes on.
+    pub backlog_low_bytes: usize,
+    /// Milliseconds that a closing connection has for its peer to take the rest.
+    pub linger_ms: u64,
+    /// Milliseconds without an acknowledgement of sent bytes until a connection is given up; 0 leaves it
+    /// to the kernel.
+    pub user_timeout_ms: u32,
+    /// Connections that a shard opens in one turn.
+    pub accepts_per_turn_max: usize,
+    /// Connections that wait for their accept, per listener and shard.
+    pub accept_backlog: i32,
+    /// Submission entries of a shard's ring, a power of two.
+    pub submission_entries: u32,
+    /// Completion entries of a shard's ring, a power of two.
+    pub completion_entries: u32,
+    /// Buffers of 16 KiB that a shard receives into, a power of two.
+    pub receive_buffers: u16,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        let runtime = ringmq_shards::RuntimeConfig::default();
+        Self {
+            cpus: runtime.cpus,
+            spin_us: runtime.spin_us,
+            lane_messages_max: runtime.lane_messages_max,
+            commands_max: runtime.commands_max,
+            backlog_high_bytes: runtime.backlog_high_bytes,
+            backlog_low_bytes: runtime.backlog_low_bytes,
+            linger_ms: runtime.linger_ms,
+            user_timeout_ms: runtime.user_timeout_ms,
+            accepts_per_turn_max: runtime.accepts_per_turn_max,
+            accept_backlog: runtime.accept_backlog,
+            submission_entries: runtime.submission_entries,
+            completion_entries: runtime.completion_entries,
+            receive_buffers: runtime.receive_buffers,
+        }
+    }
+}
+
+/// The way down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// Seconds that connections have to take what was written to them.
+    pub grace_s: u32,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { grace_s: 10 }
+    }
+}
+
+impl Config {
+    /// Checks all values and combinations.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        ConfigError::check(check::problems(self, &source::Origins::default()))
+    }
+
+    /// The bounds of one of `shards` shards: what counts for the whole broker is divided, rounded up.
+    pub fn shard_limits(&self, shards: usize) -> Limits {
+        let shards = u32::try_from(shards.max(1)).unwrap_or(u32::MAX);
+        let total = &self.limits;
+        Limits {
+            memory_bytes_max: total.memory_bytes_max.div_ceil(u64::from(shards)),
+            sessions_max: total.sessions_max.div_ceil(shards),
+            retained_messages_max: total.retained_messages_max.div_ceil(shards),
+            retained_bytes_max: total.retained_bytes_max.div_ceil(u64::from(shards)),
+            ..total.clone()
+        }
+    }
+
+    /// The configuration as a TOML file that sets every key.
+    pub fn to_toml(&self) -> String {
+        print::toml(self)
+    }
+}

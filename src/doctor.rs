@@ -1,0 +1,113 @@
+//! What the kernel, limits or seccomp forbid, and how to fix it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+pub use ringmq_shards::{Check, Verdict};
+
+use crate::Error;
+use crate::broker::{connections_max, runtime_config};
+use crate::config::{Config, prepare_data_dir};
+use crate::system::OpenFiles;
+
+/// Looks at everything that a broker of this configuration needs from the machine. Binds its addresses for
+/// a moment, and makes its data directory.
+pub fn examine(config: &Config) -> Vec<Check> {
+    let limit = OpenFiles::limit();
+    let (files, connections) = open_files(config, limit);
+    let mut checks = ringmq_shards::probe(&runtime_config(config, connections));
+    checks.push(files);
+    checks.extend(config.listeners.0.iter().map(|listener| listen(listener.address)));
+    checks.extend(config.data_dir.as_ref().map(|path| {
+        let found = format!("{} can be written; this version keeps sessions in memory", path.display());
+        match prepare_data_dir(path) {
+            Ok(()) => fine("data directory", found),
+            Err(source) => {
+                let error = Error::DataDir { path: path.clone(), source };
+                let remedy = "name a directory that this user may create or write".to_owned();
+                failed("data directory", error.to_string(), remedy)
+            }
+        }
+    }));
+    checks
+}
+
+fn fine(name: &'static str, found: String) -> Check {
+    Check { name, verdict: Verdict::Ok, found, remedy: String::new() }
+}
+
+fn failed(name: &'static str, found: String, remedy: String) -> Check {
+    Check { name, verdict: Verdict::Fail, found, remedy }
+}
+
+/// A limit below this is worth a word.
+const CONNECTIONS_FEW: u32 = 4096;
+
+/// The limit on open files, and the connections that it has room for.
+fn open_files(config: &Config, limit: OpenFiles) -> (Check, u32) {
+    let name = "open files";
+    // `ringmq serve` raises the limit as far as it goes.
+    match connections_max(config, limit.hard) {
+        Ok(connections) if config.connections_max == 0 && connections < CONNECTIONS_FEW => {
+            let found = format!("room for {connections} connections (limit {})", limit.hard);
+            let remedy = "`ulimit -Hn`, `LimitNOFILE=` in a systemd unit, or `--ulimit nofile=` in Docker, set to \
+                          the connections wanted and some more";
+            let check = Check { name, verdict: Verdict::Warn, found, remedy: remedy.to_owned() };
+            (check, connections)
+        }
+        Ok(connections) => {
+            (fine(name, format!("room for {connections} connections (limit {})", limit.hard)), connections)
+        }
+        Err(error) => {
+            let remedy = "raise the limit, or lower limits.connections_max".to_owned();
+            (failed(name, error.to_string(), remedy), config.connections_max.max(1))
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> Check {
+    let name = "listen";
+    match TcpListener::bind(address) {
+        Ok(_) => fine(name, format!("{address} is free")),
+        Err(error) => {
+            let port = address.port();
+            let remedy = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!("`ss -ltnp sport = :{port}` names who has it: stop that, or choose another port")
+                }
+                io::ErrorKind::PermissionDenied => format!(
+                    "ports below 1024 are privileged: choose another, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
+                ),
+                io::ErrorKind::AddrNotAvailable => {
+                    "no interface has this address: `ip address` lists those there are".to_owned()
+                }
+                _ => "choose another address".to_owned(),
+            };
+            failed(name, format!("{address}: {error}"), remedy)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_found() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let check = listen(holder.local_addr().unwrap());
+        assert_eq!(check.verdict, Verdict::Fail);
+        assert!(check.remedy.contains("ss -ltnp"), "{}", check.remedy);
+        assert_eq!(listen("127.0.0.1:0".parse().unwrap()).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn too_few_open_files_are_found() {
+        let config = Config { shards: 1, connections_max: 10_000, ..Config::default() };
+        let (check, _) = open_files(&config, OpenFiles { soft: 1024, hard: 4096 });
+        assert_eq!(check.verdict, Verdict::Fail);
+        assert!(check.found.contains("10288"), "{}", check.found);
+        let (check, connections) = open_files(&Config::default(), OpenFiles { soft: 1024, hard: 4096 });
+        assert_eq!((check.verdict, connections), (Verdict::Warn, 3840));
+    }
+}
