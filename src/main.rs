@@ -1,0 +1,11 @@
+//! The `ringmq` program.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,215 @@
+//! The program's commands, run as a user runs them.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
+
+fn ringmq(args: &[&str]) -> Output {
+    Command::new(RINGMQ).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A file of this test run, gone when its value is.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ringmq-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// A broker on a free port; killed when its value is dropped.
+struct Serving {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+    address: SocketAddr,
+}
+
+impl Serving {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(RINGMQ)
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let ready = wait_for(&mut stderr, "ready");
+        let addresses = ready["fields"]["addresses"].as_str().unwrap();
+        let address = addresses.trim_matches(['[', ']']).parse().unwrap();
+        Self { child, stderr, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already, as it should.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads log lines until one has this message.
+fn wait_for(stderr: &mut impl BufRead, message: &str) -> serde_json::Value {
+    let mut seen = String::new();
+    loop {
+        let start = seen.len();
+        assert_ne!(stderr.read_line(&mut seen).unwrap(), 0, "no line {message:?} in:\n{seen}");
+        let line: serde_json::Value = serde_json::from_str(&seen[start..]).expect("one JSON object a line");
+        if line["fields"]["message"].as_str().is_some_and(|said| said.starts_with(message)) {
+            return line;
+        }
+    }
+}
+
+/// A connected MQTT 5 client.
+fn client(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    // Clean Start, Keep Alive 60, no properties, client id "c".
+    stream.write_all(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c").unwrap();
+    let mut connack = [0; 5];
+    stream.read_exact(&mut connack).unwrap();
+    assert_eq!((connack[0], connack[3]), (0x20, 0));
+    stream
+}
+
+#[test]
+fn version_and_help_say_what_they_should() {
+    let version = ringmq(&["--version"]);
+    assert_eq!(text(&version.stdout), concat!("ringmq ", env!("CARGO_PKG_VERSION"), "\n"));
+    for args in [&["--help"][..], &["serve", "--help"], &["check", "--help"], &["doctor", "--help"]] {
+        let help = ringmq(args);
+        assert_eq!(help.status.code(), Some(0));
+        assert!(text(&help.stdout).contains("Exit codes:"), "{args:?}");
+    }
+}
+
+#[test]
+fn check_prints_the_configuration_in_effect_or_what_is_wrong() {
+    let good = TempFile::new("good.toml", "shards = 2\n[limits]\nmemory_bytes_max = \"1GiB\"\n");
+    let output = ringmq(&["check", good.path()]);
+    assert_eq!(output.status.code(), Some(0));
+    let printed = text(&output.stdout);
+    for line in
+        ["shards = 2", "address = \"127.0.0.1:1883\"", "memory_bytes_max = \"1GiB\"", "level = \"info\""]
+    {
+        assert!(printed.lines().any(|printed| printed == line), "{line} in\n{printed}");
+    }
+
+    let bad = TempFile::new("bad.toml", "shards = 2\n\n[limit]\nmemory_bytes_max = 1\n");
+    let output = ringmq(&["check", bad.path()]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+    let expect = format!("{}:3:2: unknown key limit: did you mean limits?\n", bad.path());
+    assert_eq!(text(&output.stderr), expect);
+
+    let output = ringmq(&["check", "/nonexistent.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    let expect = "cannot read the configuration /nonexistent.toml: No such file or directory (os error 2)\n";
+    assert_eq!(text(&output.stderr), expect);
+}
+
+#[test]
+fn bad_usage_is_2_and_what_the_system_refuses_is_1() {
+    for args in [
+        &["--no-such-flag"][..],
+        &["--shards", "none"],
+        &["--listen", "0.0.0.0:0"],
+        &["--config", "/nonexistent.toml"],
+        &["serve", "--log", "loud"],
+    ] {
+        let output = ringmq(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+    for args in [
+        &["--listen", "192.0.2.1:1883", "--allow-anonymous"][..],
+        &["--listen", "127.0.0.1:0", "--data-dir", "/proc/ringmq"],
+        &["--listen", "127.0.0.1:0", "--connections-max", "10000000"],
+    ] {
+        let output = ringmq(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn doctor_finds_an_address_in_use() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let output = ringmq(&["doctor", "--json", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["healthy"], false);
+    let checks = report["checks"].as_array().unwrap();
+    let listen = checks.iter().find(|check| check["name"] == "listen").unwrap();
+    assert_eq!(listen["verdict"], "fail");
+    drop(holder);
+
+    let output = ringmq(&["doctor", "--listen", &address]);
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    assert!(table.contains(&format!("{address} is free")), "{table}");
+}
+
+#[test]
+fn a_signal_stops_the_broker_and_its_clients_are_told() {
+    for signal in ["TERM", "INT"] {
+        let mut serving = Serving::start(&["--shards", "2"]);
+        let mut client = client(serving.address);
+        serving.signal(signal);
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+        // DISCONNECT, Server shutting down; a reason string may follow.
+        let goodbye = rest.windows(3).any(|bytes| bytes[0] == 0xe0 && bytes[2] == 0x8b);
+        assert!(goodbye, "{rest:02x?}");
+        drop(client);
+        wait_for(&mut serving.stderr, "stopped");
+        assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let config =
+        TempFile::new("linger.toml", "[runtime]\nlinger_ms = \"10m\"\n[shutdown]\ngrace_s = \"1h\"\n");
+    let mut serving = Serving::start(&["--shards", "1", "--config", config.path()]);
+    // A client that does not leave keeps the graceful stop waiting.
+    let _client = client(serving.address);
+    serving.signal("TERM");
+    wait_for(&mut serving.stderr, "stopping");
+    serving.signal("INT");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn levels_by_module_are_kept() {
+    let mut serving = Serving::start(&["--log", "info,ringmq_shards=off"]);
+    serving.signal("TERM");
+    let mut log = String::new();
+    serving.stderr.read_to_string(&mut log).unwrap();
+    assert!(!log.contains("\"target\":\"ringmq_shards"), "{log}");
+    assert!(log.contains("\"target\":\"ringmq::"), "{log}");
+}
