@@ -1,6 +1,7 @@
 //! The broker's engines under the deterministic driver: several shards, clients that come and go, and
 //! a network that does all that a contract allows. `RINGMQ_SEEDS` says how many seeds each test runs.
 
+mod contract;
 mod delivery;
 mod interest;
 mod model;

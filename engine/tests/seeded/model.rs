@@ -35,7 +35,10 @@ pub fn check_arrivals(rig: &Rig, at: usize) {
                 assert_eq!(count, 0, "not subscribed: {}", about());
                 continue;
             };
+            let acked = publisher.acked.contains_key(&message.key.number);
             match (message.qos, granted) {
+                (QoS::ExactlyOnce, QoS::ExactlyOnce) if !acked => assert!(count <= 1, "{}", about()),
+                (QoS::AtLeastOnce | QoS::ExactlyOnce, _) if !acked => {}
                 (QoS::AtMostOnce, _) => assert!(count <= 1, "{}", about()),
                 (QoS::AtLeastOnce, QoS::AtMostOnce) => {}
                 (QoS::ExactlyOnce, QoS::AtMostOnce) => assert!(count <= 1, "{}", about()),

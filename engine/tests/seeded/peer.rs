@@ -32,7 +32,15 @@ pub struct Message {
     pub retain: bool,
     /// Bytes behind the key in the payload.
     pub padding: usize,
+    /// The payload is empty, without a key even.
+    pub empty: bool,
     pub expiry_s: Option<u32>,
+}
+
+impl Message {
+    pub fn payload(&self) -> Vec<u8> {
+        if self.empty { Vec::new() } else { self.key.encode(self.padding) }
+    }
 }
 
 impl Key {
@@ -264,7 +272,7 @@ impl Peer {
                 NonZeroU16::new(habits.receive_maximum).expect("a Receive Maximum is not 0");
             connect.properties.topic_alias_maximum = habits.alias_maximum;
         }
-        let payload = habits.will.as_ref().map(|will| will.message.key.encode(will.message.padding));
+        let payload = habits.will.as_ref().map(|will| will.message.payload());
         connect.will = habits.will.as_ref().zip(payload.as_ref()).map(|(will, payload)| Will {
             topic: &will.message.topic,
             payload,
@@ -383,7 +391,7 @@ impl Peer {
     pub fn message(&mut self, topic: &str, qos: QoS) -> Message {
         self.numbers += 1;
         let key = Key { publisher: self.index, number: self.numbers };
-        Message { key, topic: topic.to_owned(), qos, retain: false, padding: 0, expiry_s: None }
+        Message { key, topic: topic.to_owned(), qos, retain: false, padding: 0, empty: false, expiry_s: None }
     }
 
     /// Publishes. At QoS 0 only if it has a connection.

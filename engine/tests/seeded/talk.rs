@@ -20,7 +20,7 @@ impl Peer {
         dup: bool,
     ) {
         let link = self.link.as_mut().expect("the caller has looked");
-        let payload = message.key.encode(message.padding);
+        let payload = message.payload();
         let mut topic = message.topic.as_str();
         let mut properties = PublishProperties::default();
         if self.habits.version == Version::V5 {
