@@ -8,7 +8,7 @@ use crate::conn::{Conn, Flow, Phase};
 use crate::deliver::{Publication, Retained, drop_copy};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
-use crate::outgoing::{Progress, Queued};
+use crate::outgoing::{Flight, Progress, Queued};
 use crate::publish::{Scope, Sender};
 use crate::route::RouteRef;
 use crate::session::{SessionKey, Subscription, Will};
@@ -176,9 +176,8 @@ impl<L: Log> Engine<L> {
         let record = session.record;
         let persistent = session.persistent;
         for flight in flights {
-            let entry = flight.again.filter(|_| flight.progress != Progress::AwaitsPubComp);
             self.ledger.queued -= 1;
-            self.give_up(slot, entry, io);
+            self.end_flight(slot, flight, io);
         }
         for entry in queue {
             self.ledger.queued -= 1;
@@ -189,6 +188,23 @@ impl<L: Log> Engine<L> {
             let _ = self.log.append(Record::SessionEnded { session: record });
         }
         self.sessions.remove(slot);
+    }
+
+    /// One message under way to a session that ends; the caller has taken it off the ledger's queue.
+    fn end_flight(&mut self, slot: SessionSlot, flight: Flight, io: &mut EngineIo) {
+        match flight.progress {
+            Progress::AwaitsPubAck => self.give_up(slot, flight.again, io),
+            // Its client may have it, so nobody else gets it. [MQTT-4.8.2-5]
+            Progress::AwaitsPubRec => {
+                drop_copy(self.sessions.get_mut(slot), &mut self.ledger, DropReason::SessionEnded);
+                if let Some(entry) = flight.again {
+                    self.log.release(entry.message());
+                }
+            }
+            // Its client has it.
+            Progress::AwaitsPubComp => self.ledger.delivered += 1,
+            Progress::Done => unreachable!("what is done is not in flight"),
+        }
     }
 
     /// One message of a session that ends: to another member of its group, or dropped. Takes its

@@ -3,8 +3,10 @@
 
 mod contract;
 mod delivery;
+mod groups;
 mod interest;
 mod model;
 mod peer;
 mod rig;
+mod takeover;
 mod talk;
