@@ -150,6 +150,8 @@ impl<L: Log> Engine<L> {
             let timer = self.wheel.schedule(due, Timer::SessionExpiry(key));
             self.sessions.get_mut(slot).expiry_timer = Some(timer);
         }
+        // Before the will goes out, lest it is given to this member of a group.
+        self.set_presence(slot, Presence::Away, io);
         match delay_s {
             Some(0) => self.publish_will(slot, io),
             Some(delay_s) => {
@@ -159,7 +161,6 @@ impl<L: Log> Engine<L> {
             }
             None => {}
         }
-        self.set_presence(slot, Presence::Away, io);
         self.redispatch_queue(slot, io);
     }
 

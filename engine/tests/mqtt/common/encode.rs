@@ -328,6 +328,7 @@ fn subscribe(version: Version, words: &str) -> Vec<u8> {
         body.push(words.fold(0, |options, word| {
             options
                 | match word {
+                    "q0" => 0x00,
                     "q1" => 0x01,
                     "q2" => 0x02,
                     "nl" => 0x04,
