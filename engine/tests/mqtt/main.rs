@@ -2,4 +2,6 @@
 
 mod common;
 mod connect;
+mod publish;
+mod session;
 mod will;
