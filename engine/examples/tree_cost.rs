@@ -1,7 +1,7 @@
 //! What the engine's tables cost: nanoseconds an operation, and bytes.
 //!
-//! `cargo run --release -p ringmq-engine --example tree_cost`. The figures are the best of five rounds, with topics that
-//! lie in the order of their use as they do in a receive buffer, and tables in no order at all.
+//! `cargo run --release -p ringmq-engine --example tree_cost`. The figures are the best of five rounds, with
+//! topics that lie in the order of their use as they do in a receive buffer, and tables in no order at all.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -18,8 +18,10 @@ const RETAINED: usize = 100_000;
 const TIMERS: usize = 1_000_000;
 const FAN_OUT: u32 = 100_000;
 
-/// How the levels of topics vary.
-const SHAPES: [(&str, fn(usize) -> String); 3] = [
+/// How the levels of topics vary: a name, and the topic of a number.
+type Shape = (&'static str, fn(usize) -> String);
+
+const SHAPES: [Shape; 3] = [
     ("a device at level 5", |number| {
         let (region, hall, line) = (number % 7, number / 7 % 40, number / 280 % 9);
         format!("plant/eu-{region}/hall-{hall}/line-{line}/device-{number:06}/temp")

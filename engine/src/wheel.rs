@@ -5,8 +5,8 @@ mod tests;
 
 use crate::tree::{Chunks, NONE};
 
-/// Milliseconds of a tick, as a power of two. A timer is never early, and late by less than a tick when asked in
-/// time.
+/// Milliseconds of a tick, as a power of two. A timer is never early, and late by less than a tick when asked
+/// in time.
 const TICK_BITS: u32 = 4;
 
 /// Slots of a level, as a power of two.
@@ -47,9 +47,10 @@ struct Timer<T> {
 
 /// Timers that carry a small value and fire within a tick of 16 ms after their time, never before.
 ///
-/// Scheduling and cancelling cost a few links each; firing at most [`LEVELS`] moves a timer, which are counted
-/// against the caller's budget, so that a million timers due at once are spread over many calls. A jump of the
-/// clock over empty slots costs nothing. Each shard owns one; its bound is its callers', 2^31 timers at most.
+/// Scheduling and cancelling cost a few links each; firing at most [`LEVELS`] moves a timer, which are
+/// counted against the caller's budget, so that a million timers due at once are spread over many calls. A
+/// jump of the clock over empty slots costs nothing. Each shard owns one; its bound is its callers', 2^31
+/// timers at most.
 #[derive(Clone, Debug)]
 pub struct Wheel<T> {
     timers: Chunks<Timer<T>>,
@@ -111,8 +112,8 @@ impl<T: Copy> Wheel<T> {
 
     /// Appends the values of timers that are due at `now_ms`, and answers whether more of them wait.
     ///
-    /// Does about `budget` pieces of work: a timer fired, or moved down a level. "More" may turn out to be timers
-    /// that only had to move.
+    /// Does about `budget` pieces of work: a timer fired, or moved down a level. "More" may turn out to be
+    /// timers that only had to move.
     pub fn expire(&mut self, now_ms: u64, budget: usize, due: &mut Vec<T>) -> bool {
         let now = (now_ms >> TICK_BITS).min(TICK_MAX);
         let mut left = budget;
@@ -131,8 +132,8 @@ impl<T: Copy> Wheel<T> {
         false
     }
 
-    /// A time until which nothing is due: never later than the first timer, and at most a few times earlier as
-    /// the wheel turns towards it. None when there is no timer.
+    /// A time until which nothing is due: never later than the first timer, and at most a few times earlier
+    /// as the wheel turns towards it. None when there is no timer.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.next_slot().map(|(_, _, starts)| starts << TICK_BITS)
     }

@@ -1,7 +1,7 @@
 //! The retained messages of one shard, by topic name.
 //!
-//! A trie of levels whose last stretch is not cut up: a leaf's label is all that is left of its topic. So a topic
-//! costs about one node, and a wildcard still finds what matches without looking at what does not.
+//! A trie of levels whose last stretch is not cut up: a leaf's label is all that is left of its topic. So a
+//! topic costs about one node, and a wildcard still finds what matches without looking at what does not.
 
 mod scan;
 #[cfg(test)]
@@ -145,7 +145,8 @@ impl<V> RetainedStore<V> {
 
     /// Cuts a leaf's label up as far as a topic agrees with it, and answers the node of that topic.
     ///
-    /// The leaf stays the node of its first level, so that a scan that has passed it does not meet its topic again.
+    /// The leaf stays the node of its first level, so that a scan that has passed it does not meet its topic
+    /// again.
     fn fork(&mut self, leaf: u32, topic_rest: &str) -> u32 {
         let value = std::mem::replace(&mut self.trie.links(leaf).value, NONE);
         let label = self.trie.cut(leaf);

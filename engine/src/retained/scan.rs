@@ -14,8 +14,8 @@ pub enum ScanProgress {
 
 /// Where a scan stands between two calls, whatever is added or removed meanwhile.
 ///
-/// Belongs to one filter and one store, and whoever scans owns it. Its size is bounded by the levels of a filter and
-/// the length of a topic.
+/// Belongs to one filter and one store, and whoever scans owns it. Its size is bounded by the levels of a
+/// filter and the length of a topic.
 #[derive(Clone, Debug, Default)]
 pub struct ScanCursor {
     started: bool,
@@ -61,13 +61,16 @@ impl ScanCursor {
 }
 
 impl<V> RetainedStore<V> {
-    /// Reports retained messages whose topic matches `filter`, in about `visits_max` (at least 1) looks at nodes.
+    /// Reports retained messages whose topic matches `filter`, in about `visits_max` (at least 1) looks at
+    /// nodes.
     ///
-    /// Called with the same cursor until it is done, it reports every topic that was there all the time exactly once.
-    /// A topic that comes or goes meanwhile may be reported or not. Siblings come in the order of their age.
+    /// Called with the same cursor until it is done, it reports every topic that was there all the time
+    /// exactly once. A topic that comes or goes meanwhile may be reported or not. Siblings come in the order
+    /// of their age.
     ///
-    /// Matching is that of [`TopicTree::matches`](crate::tree::TopicTree::matches): [MQTT-4.7.1-1] to [MQTT-4.7.1-3] and
-    /// [MQTT-4.7.2-1]. A level without wildcard is one look-up, so that nothing beside the way to a match costs anything.
+    /// Matching is that of [`TopicTree::matches`](crate::tree::TopicTree::matches): [MQTT-4.7.1-1],
+    /// [MQTT-4.7.1-2] and [MQTT-4.7.2-1]. A level without wildcard is one look-up, so that nothing beside the
+    /// way to a match costs anything.
     pub fn scan(
         &self,
         filter: &str,
@@ -110,7 +113,8 @@ impl<V> Scan<'_, V> {
         self.enter(ROOT, 0);
     }
 
-    /// Drops the frames of nodes that were removed since the last call. Those above them are as good as before.
+    /// Drops the frames of nodes that were removed since the last call. Those above them are as good as
+    /// before.
     fn drop_stale_frames(&mut self) {
         let frames = &self.cursor.frames;
         let stale = frames.iter().position(|frame| self.links(frame.parent, frame.parent_stamp).is_none());
@@ -152,7 +156,8 @@ impl<V> Scan<'_, V> {
         true
     }
 
-    /// Goes below a node whose text ends the path: down levels without wildcard, up to one that needs a frame.
+    /// Goes below a node whose text ends the path: down levels without wildcard, up to one that needs a
+    /// frame.
     fn enter(&mut self, mut node: u32, mut depth: usize) {
         loop {
             if node != ROOT {
@@ -180,7 +185,8 @@ impl<V> Scan<'_, V> {
         self.cursor.frames.push(frame);
     }
 
-    /// Reports a node whose first level matches, if the rest of its label does, and answers whether to go below it.
+    /// Reports a node whose first level matches, if the rest of its label does, and answers whether to go
+    /// below it.
     fn visit(&mut self, id: u32, depth: usize) -> bool {
         let node = self.store.trie.node(id);
         let label = node.label.as_str();

@@ -1,6 +1,7 @@
 //! Short texts that lie where they are used.
 
-/// A text that needs no allocation up to `INLINE` bytes. With 14, 30, 46, ... none of its own bytes is wasted.
+/// A text that needs no allocation up to `INLINE` bytes. With 14, 30, 46, ... none of its own bytes is
+/// wasted.
 #[derive(Clone, Debug)]
 pub(crate) enum Label<const INLINE: usize> {
     Inline { length: u8, bytes: [u8; INLINE] },

@@ -152,8 +152,8 @@ pub(crate) fn split_level_bytes(text: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// Whether the levels that are left of a topic match those that are left of a filter, `None` being "no more".
 ///
-/// Implements [MQTT-4.7.1-1] to [MQTT-4.7.1-3]: '#' stands for any number of levels, its parent included, and
-/// '+' for just one. The rule for topics that begin with '$' is the caller's, who sees the beginning.
+/// Implements [MQTT-4.7.1-1] and [MQTT-4.7.1-2]: '#' stands for any number of levels, its parent included,
+/// and '+' for just one. The rule for topics that begin with '$' is the caller's, who sees the beginning.
 pub(crate) fn rest_matches(mut filter: Option<&[u8]>, mut topic: Option<&[u8]>) -> bool {
     loop {
         let Some((wanted, filter_rest)) = filter.map(split_level_bytes) else {

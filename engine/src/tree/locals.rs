@@ -27,7 +27,7 @@ impl SubscriberOptions {
         Self(qos)
     }
 
-    /// The same with No Local: what the session publishes itself is not sent to it, [MQTT-3.8.3-3].
+    /// The same with No Local: what the session publishes itself is not sent to it (section 3.8.3.1).
     #[must_use]
     pub fn with_no_local(self) -> Self {
         Self(self.0 | Self::NO_LOCAL)

@@ -1,8 +1,8 @@
 //! The topic tree: who, on this shard and on others, gets a message to a topic. One walk finds both.
 //!
-//! A filter is interned once, in a slab entry that holds its text, its local subscribers, the other shards with
-//! an interest, and its groups; sessions keep its number. Filters without wildcards are found through one flat
-//! hash table, those with wildcards through a trie of levels.
+//! A filter is interned once, in a slab entry that holds its text, its local subscribers, the other shards
+//! with an interest, and its groups; sessions keep its number. Filters without wildcards are found through
+//! one flat hash table, those with wildcards through a trie of levels.
 
 mod hash;
 mod label;
@@ -90,9 +90,9 @@ impl Entry {
 
 /// The subscriptions of one shard's sessions and the interest of the other shards, by topic filter.
 ///
-/// Each shard owns one. Its bound is its callers': as many filters as sessions may subscribe to. Filters must be
-/// valid, as decoding makes sure; a '#' before the last level is our fault and panics. A [`FilterId`] that is
-/// no longer in use panics too.
+/// Each shard owns one. Its bound is its callers': as many filters as sessions may subscribe to. Filters must
+/// be valid, as decoding makes sure; a '#' before the last level is our fault and panics. A [`FilterId`] that
+/// is no longer in use panics too.
 #[derive(Clone, Debug)]
 pub struct TopicTree {
     entries: Slab<Entry>,
@@ -116,7 +116,8 @@ impl TopicTree {
         }
     }
 
-    /// Subscribes a session to a filter. Its subscription to the same filter, if any, is replaced, [MQTT-3.8.4-3].
+    /// Subscribes a session to a filter. Its subscription to the same filter, if any, is replaced,
+    /// [MQTT-3.8.4-3].
     pub fn subscribe(&mut self, filter: &str, subscriber: Subscriber) -> Subscribed {
         let id = self.intern(filter);
         let (replaced, count) = self.change(id, |entry, keys| {
@@ -147,7 +148,8 @@ impl TopicTree {
         }
     }
 
-    /// Adds a shared subscription to a filter (the part behind "$share/name/"). Adding it again changes nothing.
+    /// Adds a shared subscription to a filter (the part behind "$share/name/"). Adding it again changes
+    /// nothing.
     pub fn add_group(&mut self, filter: &str, group: GroupId) -> FilterId {
         let id = self.intern(filter);
         self.change(id, |entry, _| {
@@ -195,9 +197,9 @@ impl TopicTree {
 
     /// Appends every filter that matches a topic, each once, in an order that does not depend on hashes.
     ///
-    /// Implements [MQTT-4.7.1-1] to [MQTT-4.7.1-3], [MQTT-4.7.2-1] and [MQTT-4.7.3-4]. Costs one look-up, and a
-    /// walk over those nodes of the wildcard filters' trie that the topic reaches. Does not allocate, unless `out`
-    /// must grow or more than 48 nodes of one level are reached.
+    /// Implements [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.2-1] and [MQTT-4.7.3-4]. Costs one look-up, and
+    /// a walk over those nodes of the wildcard filters' trie that the topic reaches. Does not allocate,
+    /// unless `out` must grow or more than 48 nodes of one level are reached.
     pub fn matches(&self, topic: &str, out: &mut Vec<FilterId>) {
         if self.exact.len() > 0 {
             let found = self.find_exact(topic, high(self.keys.text(topic.as_bytes())));
@@ -211,7 +213,8 @@ impl TopicTree {
         self.entries[id.0].locals.get(&self.keys, session)
     }
 
-    /// The filter's subscribers on this shard, from one piece of memory. Their order follows from the calls made.
+    /// The filter's subscribers on this shard, from one piece of memory. Their order follows from the calls
+    /// made.
     #[inline]
     pub fn locals(&self, id: FilterId) -> std::slice::Iter<'_, Subscriber> {
         self.entries[id.0].locals.as_slice().iter()

@@ -120,9 +120,9 @@ impl Wildcards {
 
     /// Appends every filter that matches the topic, in an order that follows from the trie's shape.
     ///
-    /// '#' stands for its parent too, and for all that is below, [MQTT-4.7.1-2]; '+' for one level, an empty one
-    /// included, [MQTT-4.7.1-3]; neither for a first level that begins with '$', [MQTT-4.7.2-1].
-    /// Visits nodes of the trie only, each at most once.
+    /// '#' stands for its parent too, and for all that is below, [MQTT-4.7.1-1]; '+' for one level, an empty
+    /// one included, [MQTT-4.7.1-2]; neither for a first level that begins with '$', [MQTT-4.7.2-1]. Visits
+    /// nodes of the trie only, each at most once.
     pub(super) fn matches(&self, topic: &str, entries: &Slab<Entry>, out: &mut Vec<FilterId>) {
         if self.trie.is_empty() && self.trie.node(ROOT).links.hash == NONE {
             return;
