@@ -89,7 +89,10 @@ impl<L: Log> Engine<L> {
         if self.config.refused_filters.iter().any(|refused| *refused == *wanted.filter) {
             return Granted::refused(ReasonCode::UnspecifiedError);
         }
-        if self.sessions.get(session).subscriptions.len() >= self.limits.subscriptions_max as usize {
+        let held = &self.sessions.get(session).subscriptions;
+        if held.len() >= self.limits.subscriptions_max as usize
+            && !self.known(wanted.filter).is_some_and(|known| held.contains(&known))
+        {
             return Granted::refused(ReasonCode::QuotaExceeded);
         }
         let subscriber =
@@ -177,6 +180,14 @@ impl<L: Log> Engine<L> {
         Ok(Flow::Used(packet.total))
     }
 
+    /// What a filter is known as, if anybody subscribed to it.
+    fn known(&self, filter: &str) -> Option<Subscription> {
+        match self.router.groups.find(filter) {
+            Some(group) => Some(Subscription::Group(group)),
+            None => self.router.tree.find(filter).map(Subscription::Filter),
+        }
+    }
+
     /// Ends one subscription of a session. Filters are compared byte for byte. [MQTT-3.10.4-1]
     pub(crate) fn unsubscribe(
         &mut self,
@@ -184,15 +195,10 @@ impl<L: Log> Engine<L> {
         filter: &str,
         io: &mut EngineIo,
     ) -> ReasonCode {
-        let parsed = match check_filter(filter) {
-            Ok(parsed) => parsed,
-            Err(error) => return error.reason(),
-        };
-        let subscription = if parsed.share.is_some() {
-            self.router.groups.find(filter).map(Subscription::Group)
-        } else {
-            self.router.tree.find(filter).map(Subscription::Filter)
-        };
+        if let Err(error) = check_filter(filter) {
+            return error.reason();
+        }
+        let subscription = self.known(filter);
         let held = &mut self.sessions.get_mut(session).subscriptions;
         let at = subscription.and_then(|wanted| held.iter().position(|held| *held == wanted));
         let Some(at) = at else { return ReasonCode::NoSubscriptionExisted };

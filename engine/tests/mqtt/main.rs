@@ -3,5 +3,8 @@
 mod common;
 mod connect;
 mod publish;
+mod retained;
 mod session;
+mod shared;
+mod subscribe;
 mod will;

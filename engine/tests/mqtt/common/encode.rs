@@ -237,7 +237,8 @@ impl<'a> Connect<'a> {
 
 /// A packet identifier, `#7`.
 fn packet_id(word: &str) -> Option<[u8; 2]> {
-    word.strip_prefix('#').map(|id| number::<u16>(id).to_be_bytes())
+    let digits = word.strip_prefix('#').filter(|id| id.starts_with(|first: char| first.is_ascii_digit()))?;
+    Some(number::<u16>(digits).to_be_bytes())
 }
 
 fn publish(version: Version, words: &str, payload: &[u8]) -> Vec<u8> {

@@ -35,11 +35,12 @@ pub(crate) fn check(transcript: &str) {
     Setup::new().check(transcript);
 }
 
-/// The same for MQTT 3.1, 3.1.1 and 5 in place of `{v}`.
+/// The same for MQTT 3.1, 3.1.1 and 5 in place of `{v}`; `{ok}` is an UNSUBACK's, of MQTT 5 only.
 #[track_caller]
 pub(crate) fn in_every_version(transcript: &str) {
     for version in ["v31", "v311", "v5"] {
-        check(&transcript.replace("{v}", version));
+        let ok = if version == "v5" { " ok" } else { "" };
+        check(&transcript.replace("{v}", version).replace("{ok}", ok));
     }
 }
 
@@ -54,7 +55,7 @@ pub(crate) struct Setup {
     pub(crate) shards: &'static [usize],
     pub(crate) sys_interval_ms: u64,
     /// How many bytes of what a client sends arrive at once.
-    piece_bytes: usize,
+    pub(crate) piece_bytes: usize,
 }
 
 impl Setup {
@@ -179,6 +180,12 @@ impl Broker {
             self.played.push('\n');
             self.played.push_str(&lines(&got));
         }
+    }
+
+    /// Everything that clients get for an action, for tests that cannot say it beforehand.
+    pub(crate) fn answers(&mut self, action: &str) -> Vec<String> {
+        self.act(action);
+        self.take_lines()
     }
 
     fn act(&mut self, action: &str) {

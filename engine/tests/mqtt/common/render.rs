@@ -96,8 +96,16 @@ fn render_publish(publish: &Publish<'_>) -> String {
             out.push_str(name);
         }
     }
+    // The order of Subscription Identifiers means nothing, that of other properties does.
+    let mut ids: Vec<u32> = publish.properties.subscription_ids.iter().collect();
+    ids.sort();
+    let mut ids = ids.into_iter();
     for property in Properties::new(publish.properties.raw, PropertyScope::Publish) {
-        put_message_property(&property.unwrap(), &mut out);
+        let property = match property.unwrap() {
+            Property::SubscriptionIdentifier(_) => Property::SubscriptionIdentifier(ids.next().unwrap()),
+            other => other,
+        };
+        put_message_property(&property, &mut out);
     }
     if !publish.payload.is_empty() {
         write!(out, " = {}", shortened(publish.payload)).unwrap();
