@@ -9,7 +9,7 @@ use ringmq_storage::Log;
 use ringmq_turn::{ConnId, ConnInfo};
 
 use crate::ids::SessionSlot;
-use crate::replay::Replay;
+use crate::mesh::ReplayId;
 use crate::route::RouteRef;
 use crate::violation::Violation;
 use crate::wheel::TimerId;
@@ -20,7 +20,7 @@ use crate::{Engine, EngineIo};
 pub(crate) enum Ack {
     PubAck(PacketId, ReasonCode),
     PubRec(PacketId, ReasonCode),
-    SubAck { id: PacketId, reasons: Vec<ReasonCode>, replays: Vec<Replay> },
+    SubAck { id: PacketId, reasons: Vec<ReasonCode>, replays: Vec<ReplayId> },
 }
 
 /// Acknowledgements that wait for other shards or for the log, in the order of their requests.

@@ -54,7 +54,7 @@ use crate::hash::Hashing;
 use crate::ids::SessionSlot;
 use crate::mesh::{Done, Mesh};
 use crate::publish::{Scope, Sender};
-use crate::replay::Replays;
+use crate::replay::{Chunk, Replays};
 use crate::retained::RetainedStore;
 use crate::route::{RouteRef, Router};
 use crate::session::Sessions;
@@ -245,6 +245,7 @@ impl<L: Log> Engine<L> {
         match message {
             ShardMessage::Publish(message) => {
                 self.mesh.count_received(from);
+                self.note_live(from, &message);
                 self.on_carried(&message, io);
             }
             ShardMessage::Run(run) => {
@@ -275,8 +276,8 @@ impl<L: Log> Engine<L> {
             ShardMessage::ReplayStart { replay, filter } => self.serve_replay(from, replay, filter, io),
             ShardMessage::ReplayNext(replay) => self.serve_next(from, replay, io),
             ShardMessage::ReplayStop(replay) => self.stop_serving(from, replay),
-            ShardMessage::ReplayChunk { replay, messages, more } => {
-                self.take_chunk(from, replay, &messages, more, io);
+            ShardMessage::ReplayChunk { replay, messages, seen, more } => {
+                self.take_chunk(from, replay, Chunk { messages: &messages, seen: &seen, more }, io);
             }
             ShardMessage::Figures(figures) => self.take_figures(from, *figures),
         }

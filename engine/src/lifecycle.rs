@@ -4,7 +4,7 @@ use ringmq_codec::{Disconnect, Frame, ReasonCode, Version, encode_disconnect};
 use ringmq_storage::{Log, MessageView, Record};
 use ringmq_turn::ConnId;
 
-use crate::conn::{Conn, Flow, Phase};
+use crate::conn::{Ack, Conn, Flow, Phase};
 use crate::deliver::{Publication, Retained, drop_copy};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
@@ -91,6 +91,11 @@ impl<L: Log> Engine<L> {
         self.traffic.partial_bytes -= conn.carry.len() as u64;
         if let Some(timer) = conn.timer {
             self.wheel.cancel(timer);
+        }
+        for (ack, _) in &conn.acks.waiting {
+            if let Ack::SubAck { replays, .. } = ack {
+                replays.iter().for_each(|replay| self.replays.remove(*replay));
+            }
         }
         Some(conn)
     }

@@ -12,7 +12,7 @@ use crate::ids::SessionSlot;
 use crate::mesh::{Done, LogState};
 use crate::route::RouteRef;
 use crate::session::NewSession;
-use crate::subscribe::Wanted;
+use crate::subscribe::{Granted, Wanted};
 use crate::timers::{expires_at_ms, remaining_s};
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};
@@ -49,15 +49,13 @@ impl<L: Log> Engine<L> {
                     ..SubscriptionOptions::new(qos)
                 };
                 let granted = self.subscribe(session, &Wanted { filter: &filter, options, id: 0 }, io);
-                self.answer(request, granted.reason, io);
-                if let Some(replay) = granted.replay {
-                    self.start_replay(replay, io);
-                }
+                let Granted { reason, replay } = granted;
+                self.answer(Done::Subscribed { request, reason, replay }, reason, io);
             }
             Command::Unsubscribe { request, subscriber, filter } => {
                 let session = self.local_session(subscriber);
                 let reason = self.unsubscribe(session, &filter, io);
-                self.answer(request, reason, io);
+                self.answer(Done::Subscribed { request, reason, replay: None }, reason, io);
             }
             Command::Leave { subscriber } => {
                 if let Some(session) = self.locals.remove(&subscriber) {
@@ -68,8 +66,7 @@ impl<L: Log> Engine<L> {
     }
 
     /// Answers a request once what it changed is known on every shard.
-    fn answer(&mut self, request: RequestId, reason: ReasonCode, io: &mut EngineIo) {
-        let done = Done::Subscribed { request, reason };
+    fn answer(&mut self, done: Done, reason: ReasonCode, io: &mut EngineIo) {
         if reason.is_error() || self.mesh.others.is_empty() {
             self.finish(done, io);
         } else {
@@ -130,7 +127,12 @@ impl<L: Log> Engine<L> {
         match done {
             Done::Ack { conn, number } => self.ack_ready(conn, number, io),
             Done::Published { request, reason } => io.event(Event::Published { request, reason }),
-            Done::Subscribed { request, reason } => io.event(Event::Subscribed { request, reason }),
+            Done::Subscribed { request, reason, replay } => {
+                io.event(Event::Subscribed { request, reason });
+                if let Some(replay) = replay {
+                    self.start_replay(replay, io);
+                }
+            }
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct CarriedMessage {
     qos: QoS,
     retain: bool,
     expires_at_ms: u64,
+    /// Number of the message that has its topic's owner store it, on the publisher's lane to that; 0 if
+    /// there is none.
+    stored_as: u64,
 }
 
 impl CarriedMessage {
@@ -47,7 +50,16 @@ impl CarriedMessage {
             qos,
             retain,
             expires_at_ms: view.expires_at_ms,
+            stored_as: 0,
         }
+    }
+
+    pub(crate) fn with_stored_as(self, number: u64) -> Self {
+        Self { stored_as: number, ..self }
+    }
+
+    pub(crate) fn stored_as(&self) -> u64 {
+        self.stored_as
     }
 
     pub(crate) fn view(&self) -> MessageView<'_> {
@@ -131,6 +143,8 @@ pub enum ShardMessage {
         replay: ReplayId,
         /// The messages.
         messages: Vec<Arc<CarriedMessage>>,
+        /// How many counted messages of each shard had been received when they were read.
+        seen: Box<[u64]>,
         /// Whether there are more.
         more: bool,
     },
@@ -152,8 +166,8 @@ pub(crate) enum Done {
     Ack { conn: ConnId, number: u64 },
     /// A request of the program is answered.
     Published { request: RequestId, reason: ReasonCode },
-    /// A request of the program is answered.
-    Subscribed { request: RequestId, reason: ReasonCode },
+    /// A request of the program is answered, and the replay that it entails begins.
+    Subscribed { request: RequestId, reason: ReasonCode, replay: Option<ReplayId> },
 }
 
 #[derive(Debug)]
@@ -215,16 +229,22 @@ impl Mesh {
         self.peers[to.index()].sent += 1;
     }
 
-    /// Counts a message to a shard that stores a retained one.
-    pub(crate) fn count_retain(&mut self, to: ShardId) {
+    /// Counts a message to a shard that stores a retained one, and answers its number.
+    pub(crate) fn count_retain(&mut self, to: ShardId) -> u64 {
         let peer = &mut self.peers[to.index()];
         peer.sent += 1;
         peer.last_retain = peer.sent;
+        peer.sent
     }
 
     /// Counts a message from a shard.
     pub(crate) fn count_received(&mut self, from: ShardId) {
         self.peers[from.index()].received += 1;
+    }
+
+    /// How many counted messages of each shard were received.
+    pub(crate) fn received_counts(&self) -> Box<[u64]> {
+        self.peers.iter().map(|peer| peer.received).collect()
     }
 
     /// The shards to tell how far we have come, with the number.

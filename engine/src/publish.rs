@@ -518,17 +518,17 @@ pub(crate) fn carry(
     publication: &Publication<'_>,
     carried: &mut Option<Arc<CarriedMessage>>,
 ) -> Arc<CarriedMessage> {
-    let made = carried.get_or_insert_with(|| {
-        let retain = publication.retain != Retained::No;
-        let view = &publication.view;
-        let shared = match view.shared_payload {
-            None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => {
-                Some(Bytes::copy_from_slice(view.payload))
-            }
-            known => known.cloned(),
-        };
-        let view = MessageView { shared_payload: shared.as_ref(), ..*view };
-        Arc::new(CarriedMessage::new(&view, publication.qos, retain))
-    });
-    Arc::clone(made)
+    Arc::clone(carried.get_or_insert_with(|| Arc::new(carriable(publication))))
+}
+
+/// The message in the form that travels between shards.
+pub(crate) fn carriable(publication: &Publication<'_>) -> CarriedMessage {
+    let retain = publication.retain != Retained::No;
+    let view = &publication.view;
+    let shared = match view.shared_payload {
+        None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => Some(Bytes::copy_from_slice(view.payload)),
+        known => known.cloned(),
+    };
+    let view = MessageView { shared_payload: shared.as_ref(), ..*view };
+    CarriedMessage::new(&view, publication.qos, retain)
 }

@@ -39,6 +39,8 @@ pub(crate) struct Replay {
 /// What a replay waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// The acknowledgement of its subscription.
+    Planned,
     /// Nothing: the next source is to be asked for its first chunk.
     Fresh,
     /// The next chunk is to be fetched from a source that has more.
@@ -55,9 +57,17 @@ impl Replay {
             filter: filter.into(),
             sources: ShardSet::EMPTY,
             cursor: ScanCursor::new(),
-            state: State::Fresh,
+            state: State::Planned,
         }
     }
+}
+
+/// Some of another shard's retained messages.
+pub(crate) struct Chunk<'a> {
+    pub(crate) messages: &'a [Arc<CarriedMessage>],
+    /// How many counted messages of each shard the sender had received when it read them.
+    pub(crate) seen: &'a [u64],
+    pub(crate) more: bool,
 }
 
 /// A replay that another shard asked this one for.
@@ -77,7 +87,14 @@ pub(crate) struct Replays {
     due: Vec<u64>,
     /// Those whose client or queue has to make room first.
     paused: Vec<u64>,
+    /// Topics of live retained messages that came while there was any replay, with the shards that
+    /// published them and the numbers under which they are stored.
+    live: HashMap<Box<[u8]>, Vec<(ShardId, u64)>, Hashing>,
+    hashing: Hashing,
 }
+
+/// Topics remembered while replays are under way. Beyond, a replay may bring a message after a later one.
+const LIVE_TOPICS_MAX: usize = 65_536;
 
 impl Replays {
     pub(crate) fn new(hashing: Hashing) -> Self {
@@ -87,6 +104,39 @@ impl Replays {
             last: 0,
             due: Vec::new(),
             paused: Vec::new(),
+            live: HashMap::with_hasher(hashing),
+            hashing,
+        }
+    }
+
+    /// Whether there is any.
+    pub(crate) fn are_under_way(&self) -> bool {
+        !self.mine.is_empty()
+    }
+
+    /// A live message of a topic came, and its publisher's shard has it stored under this number.
+    pub(crate) fn note_live(&mut self, topic: &[u8], publisher: ShardId, number: u64) {
+        if self.mine.is_empty() || self.live.len() >= LIVE_TOPICS_MAX {
+            return;
+        }
+        let numbers = self.live.entry_ref(topic).or_default();
+        match numbers.iter_mut().find(|(shard, _)| *shard == publisher) {
+            Some((_, last)) => *last = number,
+            None => numbers.push((publisher, number)),
+        }
+    }
+
+    /// Whether a message was stored before a live one of its topic that came already.
+    fn is_stale(&self, topic: &[u8], seen: &[u64]) -> bool {
+        let lives = self.live.get(topic);
+        lives.is_some_and(|lives| lives.iter().any(|(shard, number)| seen[shard.index()] < *number))
+    }
+
+    /// Forgets one.
+    pub(crate) fn remove(&mut self, replay: ReplayId) {
+        self.mine.remove(&replay.0);
+        if self.mine.is_empty() && !self.live.is_empty() {
+            self.live = HashMap::with_hasher(self.hashing);
         }
     }
 
@@ -97,8 +147,8 @@ impl Replays {
 }
 
 impl<L: Log> Engine<L> {
-    /// Starts a replay; its messages follow the SUBACK that was just written.
-    pub(crate) fn start_replay(&mut self, mut replay: Replay, io: &mut EngineIo) {
+    /// Enters a replay that begins with the acknowledgement of its subscription.
+    pub(crate) fn plan_replay(&mut self, mut replay: Replay) -> ReplayId {
         if replay.filter.contains(['+', '#']) {
             replay.sources = self.mesh.others;
             replay.sources.insert(self.config.shard);
@@ -108,7 +158,15 @@ impl<L: Log> Engine<L> {
         self.replays.last += 1;
         let id = self.replays.last;
         self.replays.mine.insert(id, replay);
-        self.advance_replay(id, io);
+        ReplayId(id)
+    }
+
+    /// Starts a replay; its messages follow the SUBACK that was just written.
+    pub(crate) fn start_replay(&mut self, id: ReplayId, io: &mut EngineIo) {
+        if let Some(replay) = self.replays.mine.get_mut(&id.0) {
+            replay.state = State::Fresh;
+            self.advance_replay(id.0, io);
+        }
     }
 
     /// Gets on with the replays that can.
@@ -123,12 +181,12 @@ impl<L: Log> Engine<L> {
     fn advance_replay(&mut self, id: u64, io: &mut EngineIo) {
         for _ in 0..CHUNKS_PER_TURN_MAX {
             let Some(replay) = self.replays.mine.get(&id) else { return };
-            if replay.state == State::Awaits {
+            if matches!(replay.state, State::Planned | State::Awaits) {
                 return;
             }
             let (session, filter_source) = (replay.session, replay.sources.iter().next());
             let Some(source) = filter_source else {
-                self.replays.mine.remove(&id);
+                self.replays.remove(ReplayId(id));
                 return;
             };
             if self.sessions.alive(session).is_none() {
@@ -156,8 +214,9 @@ impl<L: Log> Engine<L> {
     }
 
     fn stop_replay(&mut self, id: u64, source: ShardId, io: &mut EngineIo) {
-        let stopped = self.replays.mine.remove(&id);
-        if source != self.config.shard && stopped.is_some_and(|replay| replay.state == State::HasMore) {
+        let state = self.replays.mine.get(&id).map(|replay| replay.state);
+        self.replays.remove(ReplayId(id));
+        if source != self.config.shard && state == Some(State::HasMore) {
             io.message(source, ShardMessage::ReplayStop(ReplayId(id)));
         }
     }
@@ -166,7 +225,7 @@ impl<L: Log> Engine<L> {
         let Some(replay) = self.replays.mine.get_mut(&id) else { return };
         let message = match replay.state {
             State::Fresh => ShardMessage::ReplayStart { replay: ReplayId(id), filter: replay.filter.clone() },
-            State::HasMore | State::Awaits => ShardMessage::ReplayNext(ReplayId(id)),
+            State::Planned | State::HasMore | State::Awaits => ShardMessage::ReplayNext(ReplayId(id)),
         };
         replay.state = State::Awaits;
         io.message(source, message);
@@ -244,7 +303,8 @@ impl<L: Log> Engine<L> {
         if more {
             self.replays.serving.insert((from, replay.0), serving);
         }
-        io.message(from, ShardMessage::ReplayChunk { replay, messages, more });
+        let seen = self.mesh.received_counts();
+        io.message(from, ShardMessage::ReplayChunk { replay, messages, seen, more });
     }
 
     /// Another shard wants no more of a replay.
@@ -257,12 +317,11 @@ impl<L: Log> Engine<L> {
         &mut self,
         from: ShardId,
         replay: ReplayId,
-        messages: &[Arc<CarriedMessage>],
-        more: bool,
+        chunk: Chunk<'_>,
         io: &mut EngineIo,
     ) {
         let Some(mine) = self.replays.mine.get_mut(&replay.0) else { return };
-        if more {
+        if chunk.more {
             mine.state = State::HasMore;
         } else {
             mine.sources.remove(from);
@@ -270,7 +329,10 @@ impl<L: Log> Engine<L> {
         }
         let (session, target) = (mine.session, mine.target);
         if self.sessions.alive(session).is_some() {
-            for message in messages {
+            for message in chunk.messages {
+                if self.replays.is_stale(message.view().topic, chunk.seen) {
+                    continue;
+                }
                 let (_, mut delivery) = self.delivery(io);
                 let publication = Publication {
                     view: message.view(),

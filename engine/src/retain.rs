@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use ringmq_storage::{Log, LogOffset, MessageView, Record};
-use ringmq_turn::ShardSet;
+use ringmq_turn::{ShardId, ShardSet};
 
 use crate::deliver::Publication;
 use crate::mesh::{CarriedMessage, ShardMessage};
-use crate::publish::carry;
+use crate::publish::carriable;
 use crate::{Engine, EngineIo};
 
 impl<L: Log> Engine<L> {
@@ -24,11 +24,27 @@ impl<L: Log> Engine<L> {
         if owner == self.config.shard {
             self.store_retained(&publication.view);
         } else {
-            self.mesh.count_retain(owner);
-            io.message(owner, ShardMessage::Retain(carry(publication, carried)));
+            let number = self.mesh.count_retain(owner);
+            self.replays.note_live(publication.view.topic, self.config.shard, number);
+            let message = Arc::new(carriable(publication).with_stored_as(number));
+            *carried = Some(Arc::clone(&message));
+            io.message(owner, ShardMessage::Retain(message));
             shards.insert(owner);
         }
         shards
+    }
+
+    /// Takes note of a live message that another shard sent on to be stored, since a replay may bring what
+    /// was stored before it.
+    pub(crate) fn note_live(&mut self, from: ShardId, message: &CarriedMessage) {
+        if message.retain() && self.replays.are_under_way() {
+            let view = message.view();
+            let owner = self.hashing.owner(topic_of(&view), self.config.shards);
+            // What this shard or the sender stores is stored before it goes any further.
+            if owner != self.config.shard && owner != from {
+                self.replays.note_live(view.topic, from, message.stored_as());
+            }
+        }
     }
 
     /// Stores a retained message of this shard's slice; an empty payload clears its topic's.

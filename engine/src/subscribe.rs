@@ -7,7 +7,7 @@ use ringmq_storage::{Log, Record};
 
 use crate::conn::{Ack, Flow, Readiness};
 use crate::ids::{GroupId, SessionSlot};
-use crate::mesh::{Done, ShardMessage};
+use crate::mesh::{Done, ReplayId, ShardMessage};
 use crate::publish::Sender;
 use crate::replay::Replay;
 use crate::route::{Interest, Target};
@@ -28,7 +28,8 @@ pub(crate) struct Wanted<'a> {
 /// The result of a subscription.
 pub(crate) struct Granted {
     pub(crate) reason: ReasonCode,
-    pub(crate) replay: Option<Replay>,
+    /// What it entails, to begin once it is acknowledged.
+    pub(crate) replay: Option<ReplayId>,
 }
 
 impl Granted {
@@ -119,7 +120,7 @@ impl<L: Log> Engine<L> {
         };
         let key = target.key;
         let replay = (wants_retained && filter.share.is_none())
-            .then(|| Replay::new(key, Target::of(&subscriber), wanted.filter));
+            .then(|| self.plan_replay(Replay::new(key, Target::of(&subscriber), wanted.filter)));
         Granted { reason: granted(wanted.options.qos), replay }
     }
 

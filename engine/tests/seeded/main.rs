@@ -7,6 +7,7 @@ mod groups;
 mod interest;
 mod model;
 mod peer;
+mod retained;
 mod rig;
 mod takeover;
 mod talk;
