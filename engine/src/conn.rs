@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
-use ringmq_codec::{DecodeError, Decoded, PacketId, ReasonCode, Version, frame};
+use ringmq_codec::{
+    DecodeError, Decoded, PacketId, ReasonCode, ReasonCodes, SubAck, UserProperties, Version, frame,
+};
 use ringmq_storage::Log;
 use ringmq_turn::{ConnId, ConnInfo};
 
@@ -373,12 +375,19 @@ impl<L: Log> Engine<L> {
     pub(crate) fn send_ack(&mut self, id: ConnId, ack: Ack, io: &mut EngineIo) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let version = conn.version;
+        let Phase::Connected(session) = conn.phase else { return };
         let out = io.outbox(id).tail();
         match ack {
             Ack::PubAck(packet_id, reason) => ringmq_codec::encode_puback(version, packet_id, reason, out),
             Ack::PubRec(packet_id, reason) => ringmq_codec::encode_pubrec(version, packet_id, reason, out),
             Ack::SubAck { id: packet_id, reasons, replays } => {
-                ringmq_codec::encode_suback(version, packet_id, &reasons, out);
+                let (user, reasons) = (UserProperties::EMPTY, ReasonCodes::from(&reasons[..]));
+                let suback = SubAck { packet_id, reason_string: None, user, reasons };
+                if !suback.encode_within(version, self.sessions.get(session).packet_bytes_max, out) {
+                    // There is no shorter answer. [MQTT-3.1.2-24]
+                    replays.iter().for_each(|replay| self.replays.remove(*replay));
+                    return self.disconnect(id, ReasonCode::PacketTooLarge, None, io);
+                }
                 for replay in replays {
                     self.start_replay(replay, io);
                 }

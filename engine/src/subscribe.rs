@@ -1,7 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and what the other shards are told of them. MQTT 5 sections 3.8 to 3.11.
 
 use ringmq_codec::{
-    Frame, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe, check_filter,
+    Frame, QoS, ReasonCode, ReasonCodes, RetainHandling, Subscribe, SubscriptionOptions, UnsubAck,
+    Unsubscribe, UserProperties, check_filter,
 };
 use ringmq_storage::{Log, Record};
 
@@ -176,8 +177,14 @@ impl<L: Log> Engine<L> {
         for filter in unsubscribe.filters {
             reasons.push(self.unsubscribe(sender.session, filter, io));
         }
-        let out = io.outbox(sender.conn).tail();
-        ringmq_codec::encode_unsuback(sender.version, unsubscribe.packet_id, &reasons, out);
+        let (packet_id, reasons) = (unsubscribe.packet_id, ReasonCodes::from(&reasons[..]));
+        let unsuback = UnsubAck { packet_id, reason_string: None, user: UserProperties::EMPTY, reasons };
+        let most = self.sessions.get(sender.session).packet_bytes_max;
+        if !unsuback.encode_within(sender.version, most, io.outbox(sender.conn).tail()) {
+            // There is no shorter answer. [MQTT-3.1.2-24]
+            self.disconnect(sender.conn, ReasonCode::PacketTooLarge, None, io);
+            return Ok(Flow::Gone);
+        }
         Ok(Flow::Used(packet.total))
     }
 

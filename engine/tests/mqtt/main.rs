@@ -2,6 +2,8 @@
 
 mod common;
 mod connect;
+mod limits;
+mod malformed;
 mod publish;
 mod retained;
 mod session;
