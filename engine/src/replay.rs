@@ -189,7 +189,9 @@ impl<L: Log> Engine<L> {
                 self.replays.remove(ReplayId(id));
                 return;
             };
-            if self.sessions.alive(session).is_none() {
+            // The first chunk of the only shard follows its subscription at once.
+            let is_first = replay.state == State::Fresh && self.mesh.others.is_empty();
+            if !is_first && !self.is_wanted(id) || self.sessions.alive(session).is_none() {
                 self.stop_replay(id, source, io);
                 return;
             }
@@ -204,6 +206,14 @@ impl<L: Log> Engine<L> {
             }
         }
         self.replays.due.push(id);
+    }
+
+    /// Whether the subscription that a replay is for is still there. [MQTT-3.10.4-1]
+    fn is_wanted(&mut self, id: u64) -> bool {
+        let Some(Replay { session, filter, .. }) = self.replays.mine.get(&id) else { return false };
+        let tree = &self.router.tree;
+        self.sessions.alive(*session).is_some()
+            && tree.find(filter).is_some_and(|filter| tree.subscriber(filter, session.slot).is_some())
     }
 
     fn can_take_more(&mut self, session: SessionKey, io: &EngineIo) -> bool {
@@ -327,8 +337,8 @@ impl<L: Log> Engine<L> {
             mine.sources.remove(from);
             mine.state = State::Fresh;
         }
-        let (session, target) = (mine.session, mine.target);
-        if self.sessions.alive(session).is_some() {
+        let target = mine.target;
+        if self.is_wanted(replay.0) {
             for message in chunk.messages {
                 if self.replays.is_stale(message.view().topic, chunk.seen) {
                     continue;

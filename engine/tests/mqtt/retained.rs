@@ -265,6 +265,30 @@ fn ten_thousand_retained_messages_are_replayed() {
     }
 }
 
+/// [MQTT-3.10.4-1]: a replay ends with its subscription.
+#[test]
+fn what_is_unsubscribed_is_not_replayed() {
+    for shards in [1, 2, 4] {
+        let mut broker = Setup::new().start(shards);
+        broker.play(
+            "
+            p < CONNECT v5 id=p clean
+            p > CONNACK
+            a < CONNECT v5 id=a clean
+            a > CONNACK",
+        );
+        for n in 0..10_000 {
+            broker.play(&format!("p < PUBLISH t/{n} retain = {n}"));
+        }
+        broker.play("a << SUBSCRIBE #1 t/+ q1");
+        let lines = broker.answers("a < UNSUBSCRIBE #2 t/+");
+        let end = lines.iter().position(|line| line == "a > UNSUBACK #2 ok").unwrap();
+        let behind = lines[end..].iter().filter(|line| line.contains("PUBLISH")).count();
+        assert_eq!(behind, 0, "with {shards} shards");
+        broker.finish();
+    }
+}
+
 /// Beyond the bounds new topics are not retained; those that are can be replaced and cleared.
 #[test]
 fn retained_messages_are_bounded() {
