@@ -123,7 +123,8 @@ fn publish_headers() {
     }
 }
 
-/// [MQTT-3.4.2-2] and its likes: what is optional goes, then the packet.
+/// [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.9.2-2], [MQTT-3.11.2-2],
+/// [MQTT-3.14.2-3], [MQTT-3.14.2-4]: what is optional goes, then the packet.
 #[test]
 fn diagnosis_is_left_out_where_it_does_not_fit() {
     let pairs = [("k", "v")];
@@ -166,6 +167,7 @@ fn diagnosis_is_left_out_where_it_does_not_fit() {
     assert_eq!(out, b"\xe0\x01\x97");
 }
 
+/// [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.1.3-10]
 #[test]
 fn forwarding_keeps_what_the_sender_said_and_its_order() {
     let properties = [

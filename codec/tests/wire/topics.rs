@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use ringmq_codec::{DecodeError, FilterError, ReasonCode, TopicFilter, check_filter, check_name, matches};
 
+/// [MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3], [MQTT-1.5.4-1], [MQTT-1.5.4-2],
+/// [MQTT311-4.7.3-1], [MQTT311-4.7.3-2], [MQTT311-4.7.3-3]
 #[test]
 fn topic_names() {
     let long = vec![b'a'; 65_536];
@@ -32,6 +34,8 @@ fn topic_names() {
     }
 }
 
+/// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.7.3-3], [MQTT-4.8.2-1], [MQTT-4.8.2-2],
+/// [MQTT311-4.7.1-2], [MQTT311-4.7.1-3]
 #[test]
 fn topic_filters() {
     const fn plain(filter: &str) -> Result<TopicFilter<'_>, FilterError> {
@@ -95,6 +99,7 @@ fn topic_filters() {
     }
 }
 
+/// [MQTT-4.7.2-1], [MQTT-4.7.3-4], [MQTT311-4.7.2-1], [MQTT311-4.7.3-4]
 #[test]
 fn matching() {
     let cases = [

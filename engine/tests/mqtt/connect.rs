@@ -6,7 +6,7 @@ use ringmq_turn::{ConnInfo, ListenerId};
 
 use crate::common::{Setup, check, in_every_version};
 
-/// [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.12.4-1], [MQTT-3.14.4-3], [MQTT311-3.1.4-4],
+/// [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.2-1], [MQTT-3.12.4-1], [MQTT311-3.1.4-4],
 /// [MQTT311-3.2.0-1], [MQTT311-3.12.4-1]
 #[test]
 fn every_version_is_welcome() {
@@ -104,8 +104,8 @@ fn an_unknown_version_is_told_so() {
     );
 }
 
-/// [MQTT-3.1.2-1], [MQTT-3.1.4-1], [MQTT-3.1.4-6], [MQTT311-3.1.2-1], [MQTT311-3.1.4-1]: what is not
-/// MQTT gets no answer, and what comes after it is not looked at.
+/// [MQTT-3.1.2-1], [MQTT-3.1.4-1], [MQTT-3.1.4-6], [MQTT311-3.1.2-1], [MQTT311-3.1.4-1],
+/// [MQTT311-3.1.4-5], [MQTT311-3.2.2-6]: what is not MQTT gets no answer, and what comes after it is not looked at.
 #[test]
 fn a_malformed_connect_is_not_answered() {
     for (connect, why) in [
@@ -113,11 +113,17 @@ fn a_malformed_connect_is_not_answered() {
         ("packet 10 \"mqtt\" 05 02 00 00 00 00 01 'a'", "the name in lower case [MQTT-3.1.2-1]"),
         ("packet 10 \"MQTT\" 05 03 00 00 00 00 01 'a'", "reserved flag [MQTT-3.1.2-3] [MQTT311-3.1.2-3]"),
         ("packet 11 \"MQTT\" 05 02 00 00 00 00 01 'a'", "fixed header flags [MQTT-3.1.2-12]"),
-        ("packet 10 \"MQTT\" 04 0a 00 00 00 01 'a'", "Will QoS without a will [MQTT-3.1.2-7]"),
+        (
+            "packet 10 \"MQTT\" 04 0a 00 00 00 01 'a'",
+            "Will QoS without a will [MQTT-3.1.2-7] [MQTT311-3.1.2-11] [MQTT311-3.1.2-13]",
+        ),
         ("packet 10 \"MQTT\" 04 22 00 00 00 01 'a'", "Will Retain without a will [MQTT-3.1.2-8]"),
         ("packet 10 \"MQTT\" 04 22 00 00 00 01 'a'", "the same [MQTT-3.1.2-13] [MQTT311-3.1.2-15]"),
         ("packet 10 \"MQTT\" 04 1e 00 00 00 01 'a'", "Will QoS 3 [MQTT311-3.1.2-14]"),
-        ("packet 10 \"MQTT\" 04 06 00 00 00 01 'a'", "no will behind its flag [MQTT-3.1.2-9] [MQTT-3.1.2-6]"),
+        (
+            "packet 10 \"MQTT\" 04 06 00 00 00 01 'a'",
+            "no will behind its flag [MQTT-3.1.2-9] [MQTT-3.1.2-6] [MQTT311-3.1.2-9]",
+        ),
         ("packet 10 \"MQTT\" 04 82 00 00 00 01 'a'", "no user name [MQTT-3.1.2-17] [MQTT311-3.1.2-19]"),
         ("packet 10 \"MQTT\" 04 c2 00 00 00 01 'a' \"u\"", "no password [MQTT-3.1.2-19] [MQTT311-3.1.2-21]"),
         (
@@ -131,10 +137,13 @@ fn a_malformed_connect_is_not_answered() {
         ("packet 10 \"MQTT\" 04 42 00 00 00 01 'a' \"p\"", "a password without a user [MQTT311-3.1.2-22]"),
         ("packet 10 \"MQTT\" 04 02 00 00 00 01 ff", "a client id that is no UTF-8 [MQTT311-3.1.3-4]"),
         ("packet 10 \"MQTT\" 04 02 00 00 00 01 00", "a null character [MQTT-1.5.4-2] [MQTT311-1.5.3-2]"),
-        ("packet 10 \"MQTT\" 04 82 00 00 00 01 'a' 00 01 ff", "a user name that is no UTF-8 [MQTT-3.1.3-12]"),
+        (
+            "packet 10 \"MQTT\" 04 82 00 00 00 01 'a' 00 01 ff",
+            "a user name that is no UTF-8 [MQTT-3.1.3-12] [MQTT311-3.1.3-11]",
+        ),
         (
             "packet 10 \"MQTT\" 04 06 00 00 00 01 'a' 00 01 ff 00 00",
-            "a will topic that is no UTF-8 [MQTT-3.1.3-11]",
+            "a will topic that is no UTF-8 [MQTT-3.1.3-11] [MQTT311-3.1.3-10]",
         ),
         ("packet 10 \"MQTT\" 05 02 00 00 05 11 00 00 00 01 00 01 'a' 00", "bytes behind the end"),
         ("packet 10 \"MQTT\" 05 02 00 00 05 11 00 00 00 01 00 02 'a'", "a string past the end"),
@@ -226,7 +235,7 @@ fn the_same_id_takes_the_session_over() {
     );
 }
 
-/// [MQTT-3.2.2-19], [MQTT-3.1.2-21]: within its bounds, a client's Keep Alive is left as it is.
+/// [MQTT-3.2.2-22], [MQTT-3.1.2-21]: within its bounds, a client's Keep Alive is left as it is.
 #[test]
 fn the_server_bounds_the_keep_alive() {
     Setup::with(|limits| limits.keep_alive_s_max = 30).check(
@@ -251,7 +260,7 @@ fn the_server_bounds_the_keep_alive() {
     );
 }
 
-/// [MQTT-3.1.2-22], [MQTT-3.1.2-11], [MQTT311-3.1.2-24]
+/// [MQTT-3.1.2-22], [MQTT-3.1.2-11], [MQTT-3.2.2-22], [MQTT311-3.1.2-24], [MQTT311-4.1.0-2]
 #[test]
 fn silence_ends_a_connection_after_one_and_a_half_keep_alives() {
     check(
@@ -272,7 +281,7 @@ fn silence_ends_a_connection_after_one_and_a_half_keep_alives() {
         a > closed
         b > closed
         +100000s
-        traffic clients=1",
+        traffic clients=1 sessions=1",
     );
 }
 
@@ -306,7 +315,7 @@ fn an_unknown_authentication_method_is_refused() {
     );
 }
 
-/// [MQTT-4.12.0-6], [MQTT-4.12.0-7], [MQTT-4.12.0-2]: without a method there is no AUTH.
+/// [MQTT-4.12.0-6], [MQTT-4.12.0-7]: without a method there is no AUTH.
 #[test]
 fn auth_without_a_method_is_an_error() {
     check(

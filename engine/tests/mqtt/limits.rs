@@ -120,6 +120,32 @@ fn a_long_answer_is_not_sent_to_a_client_that_takes_short_ones() {
     ));
 }
 
+/// [MQTT-3.4.2-2], [MQTT-3.4.2-3], [MQTT-3.5.2-2], [MQTT-3.5.2-3], [MQTT-3.6.2-2], [MQTT-3.6.2-3],
+/// [MQTT-3.7.2-2], [MQTT-3.7.2-3], [MQTT-3.9.2-2], [MQTT-3.11.2-2], [MQTT-3.1.2-29]: acknowledgements
+/// explain nothing beyond their reason code.
+#[test]
+fn acknowledgements_stay_short() {
+    for connect in ["", "pmax=16", "problems=0"] {
+        check(&format!(
+            "
+            a < CONNECT v5 id=a clean {connect}
+            a > CONNACK
+            a < PUBLISH t q1 #1
+            a > PUBACK #1 0x10
+            a < PUBLISH t q2 #2
+            a > PUBREC #2 0x10
+            a < PUBREL #3
+            a > PUBCOMP #3 0x92
+            a < PUBREC #4
+            a > PUBREL #4 0x92
+            a < SUBSCRIBE #5 a#
+            a > SUBACK #5 0x8f
+            a < UNSUBSCRIBE #6 a
+            a > UNSUBACK #6 0x11"
+        ));
+    }
+}
+
 /// [MQTT-3.3.4-8], [MQTT-3.3.4-9]: what is not completed counts; versions without the property are not
 /// held to it.
 #[test]
@@ -166,7 +192,7 @@ fn the_servers_receive_maximum_holds() {
     );
 }
 
-/// [MQTT-3.3.4-7], [MQTT-4.9.0-1], [MQTT-4.9.0-2], [MQTT-4.9.0-3]: the window opens with PUBACK, PUBCOMP
+/// [MQTT-3.3.4-7], [MQTT-3.3.4-10], [MQTT-4.9.0-1], [MQTT-4.9.0-2], [MQTT-4.9.0-3]: the window opens with PUBACK, PUBCOMP
 /// and a PUBREC that refuses, and QoS 0 needs none.
 #[test]
 fn the_clients_receive_maximum_holds() {

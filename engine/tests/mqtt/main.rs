@@ -1,4 +1,5 @@
 //! What clients of every version see of the broker, as transcripts.
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod common;
 mod connect;

@@ -153,6 +153,25 @@ fn retain_as_published_keeps_the_flag() {
     );
 }
 
+/// [MQTT311-3.1.2-7]: retained messages belong to nobody's session.
+#[test]
+fn a_retained_message_outlives_its_publisher() {
+    in_every_version(
+        "
+        p < CONNECT {v} id=p clean
+        p > CONNACK
+        p < PUBLISH t retain = x
+        p < DISCONNECT
+        p > closed
+        p < CONNECT {v} id=p clean
+        p > CONNACK
+        traffic retained=1
+        p < SUBSCRIBE #1 t
+        p > SUBACK #1 q0
+        p > PUBLISH t retain = x",
+    );
+}
+
 /// Each filter of a SUBSCRIBE has its own replay, as if it had come alone; identifiers are its own.
 #[test]
 fn every_new_subscription_is_sent_what_it_matches() {

@@ -3,7 +3,8 @@
 use crate::common::{Setup, check, in_every_version};
 
 /// [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.2.2-2], [MQTT-3.2.2-3], [MQTT-3.1.4-4], [MQTT-4.1.0-1],
-/// [MQTT311-3.1.2-4], [MQTT311-3.1.2-6], [MQTT311-3.2.2-1], [MQTT311-3.2.2-2], [MQTT311-3.2.2-3]
+/// [MQTT311-3.1.2-4], [MQTT311-3.1.2-6], [MQTT311-3.2.2-1], [MQTT311-3.2.2-2], [MQTT311-3.2.2-3],
+/// [MQTT311-3.1.4-3]
 #[test]
 fn a_session_is_resumed_or_begins_anew() {
     for (kept, clean) in [

@@ -14,8 +14,8 @@ fn with_a_witness(transcript: &str) -> String {
     )
 }
 
-/// [MQTT-3.1.2-10], [MQTT-3.1.2-14], [MQTT-3.1.2-22], [MQTT311-3.1.2-8], [MQTT311-3.1.2-16],
-/// [MQTT311-3.1.2-9]: a connection that ends without DISCONNECT, whatever the reason.
+/// [MQTT-3.1.2-10], [MQTT-3.1.2-14], [MQTT-3.1.2-22], [MQTT311-3.1.2-8], [MQTT311-3.1.2-16]:
+/// a connection that ends without DISCONNECT, whatever the reason.
 #[test]
 fn a_will_is_published_when_a_connection_fails() {
     for version in ["v31", "v311", "v5"] {
@@ -95,7 +95,7 @@ fn a_will_is_published_as_it_was_left() {
     ));
 }
 
-/// [MQTT-3.1.3-9]: a client that is back in time has no will published, its new will counts.
+/// [MQTT-3.1.3-9], [MQTT-3.1.2-10], [MQTT311-3.1.2-12]: a client that is back in time has no will published, its new will counts.
 #[test]
 fn a_return_in_time_cancels_a_delayed_will() {
     check(&with_a_witness(

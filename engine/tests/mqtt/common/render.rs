@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ringmq_codec::{
     Ack, ConnAck, Disconnect, Frame, Packet, Properties, Property, PropertyScope, Publish, ReasonCode,
-    SubAck, UnsubAck, Version,
+    SubAck, UnsubAck, UserProperties, Version,
 };
 use ringmq_engine::Limits;
 
@@ -77,8 +77,22 @@ fn render_connack(version: Version, connack: &ConnAck<'_>, limits: &Limits) -> S
         let known = id.starts_with("auto-");
         out.push_str(if known { " assigned" } else { " assigned=?" });
     }
-    put_unlike("why", properties.reason_string, None, &mut out);
+    put_unlike("auth", properties.authentication_method, None, &mut out);
+    put_unlike("responses", properties.response_information, None, &mut out);
+    put_unlike("reference", properties.server_reference, None, &mut out);
+    put_unlike("retain", properties.retain_available, None, &mut out);
+    put_unlike("wildcards", properties.wildcard_available, None, &mut out);
+    put_unlike("subs", properties.subscription_ids_available, None, &mut out);
+    put_unlike("shared", properties.shared_available, None, &mut out);
+    put_explanation(properties.reason_string, properties.user, &mut out);
     out
+}
+
+fn put_explanation(why: Option<&str>, user: UserProperties<'_>, out: &mut String) {
+    put_unlike("why", why, None, out);
+    for (name, value) in user {
+        write!(out, " prop={name}:{value}").unwrap();
+    }
 }
 
 fn render_publish(publish: &Publish<'_>) -> String {
@@ -140,7 +154,7 @@ fn shortened(payload: &[u8]) -> String {
 fn render_ack(name: &str, ack: &Ack<'_>) -> String {
     let mut out = format!("{name} #{}", ack.packet_id);
     put_reason(ack.reason, &mut out);
-    put_unlike("why", ack.reason_string, None, &mut out);
+    put_explanation(ack.reason_string, ack.user, &mut out);
     out
 }
 
@@ -152,7 +166,7 @@ fn render_suback(suback: &SubAck<'_>) -> String {
             code => write!(out, " {code:#04x}").unwrap(),
         }
     }
-    put_unlike("why", suback.reason_string, None, &mut out);
+    put_explanation(suback.reason_string, suback.user, &mut out);
     out
 }
 
@@ -164,7 +178,7 @@ fn render_unsuback(unsuback: &UnsubAck<'_>) -> String {
             _ => put_reason(reason, &mut out),
         }
     }
-    put_unlike("why", unsuback.reason_string, None, &mut out);
+    put_explanation(unsuback.reason_string, unsuback.user, &mut out);
     out
 }
 
@@ -173,5 +187,7 @@ fn render_disconnect(disconnect: &Disconnect<'_>) -> String {
     let mut out = String::from("DISCONNECT");
     put_reason(disconnect.reason, &mut out);
     put_unlike("expiry", disconnect.session_expiry_s, None, &mut out);
+    put_unlike("reference", disconnect.server_reference, None, &mut out);
+    put_explanation(None, disconnect.user, &mut out);
     out
 }
