@@ -136,14 +136,14 @@ impl<C: Core> Driver<C> {
     pub fn turn(&mut self) -> Next {
         self.io.now = sys::now();
         self.mesh.tell_room(&mut self.io);
-        if !self.stopping && self.shared.phase() == Phase::Stopping {
-            self.stop();
-        }
         self.complete();
         self.open_accepted();
         self.report_failed();
         self.take_lanes();
         self.take_commands();
+        if !self.stopping && self.shared.phase() == Phase::Stopping {
+            self.stop();
+        }
         self.core.turn_over(&mut self.io);
         self.note_endings();
         self.cut_overdue();
@@ -199,7 +199,9 @@ impl<C: Core> Driver<C> {
         // No more than wait now, so that a busy thread does not hold the turn up.
         for _ in 0..commands.len() {
             let Some(command) = commands.pop() else { break };
-            self.core.command(command, &mut self.io);
+            if !self.stopping {
+                self.core.command(command, &mut self.io);
+            }
         }
         self.note_endings();
     }
@@ -346,6 +348,12 @@ impl<C: Core> Driver<C> {
             std::hint::spin_loop();
         }
         false
+    }
+
+    /// The time of the latest turn.
+    #[inline]
+    pub fn now_ms(&self) -> u64 {
+        self.io.now.mono_ms
     }
 
     /// How long to look for work before sleeping.
