@@ -338,6 +338,21 @@ impl<L: Log> Engine<L> {
         io: &mut EngineIo,
     ) -> Routed {
         self.ledger.received += 1;
+        let routed = self.spread(route, publication, io);
+        if !routed.matched {
+            self.ledger.copies += 1;
+            self.ledger.drop_copy(DropReason::NoSubscriber);
+        }
+        routed
+    }
+
+    /// The same for a message that is not in the ledger as received, nor as dropped if nobody wants it.
+    pub(crate) fn spread(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        io: &mut EngineIo,
+    ) -> Routed {
         let mut carried = None;
         let mut routed = Routed::default();
         if publication.retain == Retained::AsPublished {
@@ -354,10 +369,6 @@ impl<L: Log> Engine<L> {
             let picked = self.to_groups(route, publication, &mut carried, io);
             routed.matched |= picked.matched;
             routed.shards.union(&picked.shards);
-        }
-        if !routed.matched {
-            self.ledger.copies += 1;
-            self.ledger.drop_copy(DropReason::NoSubscriber);
         }
         routed
     }

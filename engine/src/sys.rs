@@ -161,6 +161,6 @@ impl<L: Log> Engine<L> {
             retain: Retained::AsPublished,
             publisher: None,
         };
-        self.publish(route, &publication, io);
+        self.spread(route, &publication, io);
     }
 }

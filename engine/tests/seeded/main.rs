@@ -5,6 +5,7 @@ mod contract;
 mod delivery;
 mod groups;
 mod interest;
+mod ledger;
 mod model;
 mod peer;
 mod retained;
