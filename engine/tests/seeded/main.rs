@@ -3,6 +3,8 @@
 
 mod contract;
 mod delivery;
+mod expiry;
+mod garbage;
 mod groups;
 mod interest;
 mod ledger;
@@ -12,3 +14,4 @@ mod retained;
 mod rig;
 mod takeover;
 mod talk;
+mod wills;
