@@ -12,6 +12,7 @@ use ringmq_turn::{ConnId, HandOver};
 
 use crate::conn::{Flow, Input, Phase};
 use crate::ids::SessionSlot;
+use crate::route::is_reserved;
 use crate::session::{AliasesOut, NewSession, Will};
 use crate::shared::Presence;
 use crate::timers::Timer;
@@ -86,6 +87,9 @@ impl<L: Log> Engine<L> {
             && (check_name(will.topic.as_bytes()).is_err() || self.router.check_levels(will.topic).is_err())
         {
             return Some(ReasonCode::TopicNameInvalid);
+        }
+        if connect.will.as_ref().is_some_and(|will| is_reserved(will.topic.as_bytes())) {
+            return Some(ReasonCode::NotAuthorized);
         }
         let known = self.sessions.find(connect.client_id).is_some();
         (!known && self.sessions.len() >= self.limits.sessions_max as usize)

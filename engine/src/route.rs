@@ -199,6 +199,11 @@ impl Router {
     }
 }
 
+/// Whether a topic is the broker's own, where clients publish nothing. MQTT 5 section 4.7.2
+pub(crate) fn is_reserved(topic: &[u8]) -> bool {
+    topic.starts_with(b"$SYS/")
+}
+
 /// A change of a shard's interest in a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -242,7 +247,7 @@ impl Route {
         self.lists.clear();
         self.remote = ShardSet::EMPTY;
         self.groups.clear();
-        self.reserved = topic.starts_with(b"$SYS/");
+        self.reserved = is_reserved(topic);
     }
 
     /// One target a session: the highest QoS of its matching subscriptions, and all their identifiers.

@@ -516,7 +516,7 @@ fn a_slow_consumer_loses_qos_0_only() {
         let sent = |qos: &str| lines.iter().filter(|line| line.contains(qos)).count() as u64;
         assert_eq!(sent("PUBLISH t ="), 30 - dropped);
         assert_eq!(sent("PUBLISH t q1"), 30);
-        broker.play(&format!("b < PUBLISH t = on\na > PUBLISH t = on\nother > PUBLISH t = on"));
+        broker.play("b < PUBLISH t = on\na > PUBLISH t = on\nother > PUBLISH t = on");
         broker.finish();
     }
 }

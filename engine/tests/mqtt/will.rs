@@ -210,6 +210,23 @@ fn a_will_is_not_given_to_the_one_who_left() {
     );
 }
 
+/// Section 4.7.2: clients leave no wills on the broker's own topics.
+#[test]
+fn a_will_below_sys_is_refused() {
+    check(
+        "
+        a < CONNECT v5 id=a clean will=$SYS/broker/version:forged will.retain
+        a > CONNACK 0x87
+        a > closed
+        b < CONNECT v311 id=b clean will=$SYS/x:forged
+        b > CONNACK 0x87
+        b > closed
+        c < CONNECT v311 id=c clean will=$SYSTEM/x:fine
+        c > CONNACK
+        traffic sessions=1",
+    );
+}
+
 /// [MQTT-3.3.2-6]: a will's life begins when it is published.
 #[test]
 fn a_delayed_will_has_its_whole_life_before_it() {

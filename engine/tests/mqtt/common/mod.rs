@@ -28,8 +28,8 @@ use ringmq_engine::{DropReason, Engine, EngineConfig, Ledger, Limits, Traffic};
 use ringmq_sim::{ClientId, Network, World};
 use ringmq_turn::ConnInfo;
 
-/// Plays a transcript to brokers of one, two and four shards, which get the bytes whole, one by one and
-/// in pieces of seven. Afterwards every message is accounted for, and nothing is left once all are gone.
+/// Plays a transcript to brokers of one, two and four shards, which get the bytes whole, one by one, in
+/// pieces of seven, and with hardly any room between the shards. Afterwards every message is accounted for, and nothing is left once all are gone.
 #[track_caller]
 pub(crate) fn check(transcript: &str) {
     Setup::new().check(transcript);
@@ -88,6 +88,10 @@ impl Setup {
                 broker.play(transcript);
                 broker.finish();
             }
+            let network = Network { lane_room_messages: 1, ..self.network.clone() };
+            let mut broker = Self { network, ..self.clone() }.start(shards);
+            broker.play(transcript);
+            broker.finish();
         }
     }
 
