@@ -57,10 +57,8 @@ pub fn check_order(rig: &Rig, at: usize) {
     let mut last: HashMap<(u16, &str, bool), u32> = HashMap::new();
     let mut seen = std::collections::HashSet::new();
     for arrival in &peer.inbox {
-        let Some(key) = arrival.key.filter(|key| usize::from(key.publisher) < rig.peers.len()) else {
-            continue;
-        };
-        let unacked = rig.message(key).qos == QoS::AtMostOnce;
+        let Some(message) = arrival.key.and_then(|key| rig.message(key)) else { continue };
+        let (key, unacked) = (message.key, message.qos == QoS::AtMostOnce);
         if !seen.insert(key) || (arrival.qos == QoS::AtMostOnce && !unacked) {
             continue;
         }

@@ -87,11 +87,11 @@ impl Rig {
         sums
     }
 
-    /// A published message, by its key.
-    pub fn message(&self, key: Key) -> &Message {
-        let published = &self.peers[usize::from(key.publisher)].published;
-        let at = published.binary_search_by_key(&key.number, |(message, _)| message.key.number);
-        &published[at.expect("it was published")].0
+    /// A published message, by its key; none if no peer published it.
+    pub fn message(&self, key: Key) -> Option<&Message> {
+        let published = &self.peers.get(usize::from(key.publisher))?.published;
+        let at = published.binary_search_by_key(&key.number, |(message, _)| message.key.number).ok()?;
+        Some(&published[at].0)
     }
 }
 
