@@ -315,7 +315,9 @@ impl<L: Log> Engine<L> {
 
     fn is_backed_up(&mut self, id: ConnId, io: &EngineIo) -> bool {
         let waiting = self.conns.get_mut(id).map_or(0, |conn| conn.acks.waiting.len());
-        waiting > ACKS_WAITING_MAX || io.backlog_bytes(id) > self.limits.outbox_bytes_max
+        // Not below the mark beyond which the driver says that a backlog drained.
+        let most = self.limits.outbox_bytes_max.max(io.backlog_high_bytes);
+        waiting > ACKS_WAITING_MAX || io.backlog_bytes(id) > most
     }
 
     /// Before CONNECT, when nothing is known of a peer, less is taken from it.

@@ -524,8 +524,8 @@ fn a_slow_consumer_loses_qos_0_only() {
 /// A client that takes no answers is not read until it does; nothing is lost.
 #[test]
 fn a_client_that_takes_no_answers_is_not_read() {
-    for shards in [1, 2] {
-        let mut broker = narrow(|limits| limits.outbox_bytes_max = 1000).start(shards);
+    for (shards, outbox_bytes_max) in [(1, 1000), (2, 1000), (1, 100), (2, 100)] {
+        let mut broker = narrow(|limits| limits.outbox_bytes_max = outbox_bytes_max).start(shards);
         broker.play(
             "
             a < CONNECT v5 id=a clean
