@@ -80,6 +80,7 @@ impl<L: Log> Engine<L> {
         let ack = Ack::decode(sender.version, packet)?;
         let session = self.sessions.get_mut(sender.session);
         let known = session.taken.remove(&ack.packet_id.get());
+        session.taken_before = session.taken_before.saturating_sub(usize::from(known));
         if known && session.persistent {
             let released = Record::Released { session: session.record, packet_id: ack.packet_id.get() };
             let _ = self.log.append(released);

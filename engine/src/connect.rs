@@ -235,6 +235,7 @@ impl<L: Log> Engine<L> {
         session.aliases =
             (aliases_max > 0).then(|| Box::new(AliasesOut { topics: Vec::new(), count_max: aliases_max }));
         session.will = will;
+        session.taken_before = session.taken.len();
         if session.persistent {
             let record = session.record;
             let opened = Record::SessionOpened { session: record, client_id: connect.client_id, expiry_s };

@@ -313,7 +313,8 @@ impl<L: Log> Engine<L> {
         }
         let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
         let pubacks = conn.acks.waiting.iter().filter(|(ack, _)| matches!(ack, Ack::PubAck(..))).count();
-        let open = self.sessions.get(sender.session).taken.len() + pubacks;
+        let session = self.sessions.get(sender.session);
+        let open = session.taken.len() - session.taken_before + pubacks;
         if open >= usize::from(self.limits.receive_maximum) {
             return Err(Violation::ReceiveMaximumExceeded);
         }

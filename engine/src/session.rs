@@ -72,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) subscriptions: Vec<Subscription>,
     /// QoS 2 packet ids taken from the client and not released. [MQTT-4.3.3-10]
     pub(crate) taken: HashSet<u16, Hashing>,
+    /// How many of them earlier connections left behind: they are not held against this one's window.
+    pub(crate) taken_before: usize,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) expiry_timer: Option<TimerId>,
     pub(crate) will_timer: Option<TimerId>,
@@ -171,6 +173,7 @@ impl Sessions {
             expiry_s: new.expiry_s,
             subscriptions: Vec::new(),
             taken: HashSet::with_hasher(self.hashing),
+            taken_before: 0,
             will: None,
             expiry_timer: None,
             will_timer: None,

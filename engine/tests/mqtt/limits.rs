@@ -192,6 +192,34 @@ fn the_servers_receive_maximum_holds() {
     );
 }
 
+/// Section 4.9: each connection has the whole window, whatever earlier ones left open.
+#[test]
+fn the_servers_receive_maximum_begins_anew() {
+    Setup::with(|limits| limits.receive_maximum = 2).check(
+        "
+        a < CONNECT v5 id=a expiry=60
+        a > CONNACK
+        a < PUBLISH t q2 #1
+        a > PUBREC #1 0x10
+        a < PUBLISH t q2 #2
+        a > PUBREC #2 0x10
+        a cut
+        a < CONNECT v5 id=a expiry=60
+        a > CONNACK present
+        a < PUBLISH t q2 #3
+        a > PUBREC #3 0x10
+        a < PUBREL #1
+        a > PUBCOMP #1
+        a < PUBREL #2
+        a > PUBCOMP #2
+        a < PUBLISH t q2 #4
+        a > PUBREC #4 0x10
+        a < PUBLISH t q2 #5
+        a > DISCONNECT 0x93
+        a > closed",
+    );
+}
+
 /// [MQTT-3.3.4-7], [MQTT-3.3.4-10], [MQTT-4.9.0-1], [MQTT-4.9.0-2], [MQTT-4.9.0-3]: the window opens with PUBACK, PUBCOMP
 /// and a PUBREC that refuses, and QoS 0 needs none.
 #[test]

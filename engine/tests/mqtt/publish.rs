@@ -225,6 +225,37 @@ fn a_publisher_is_told_that_nobody_subscribed() {
     );
 }
 
+/// [MQTT-4.3.3-9]: what was refused was not taken, so its identifier stands for a new message.
+#[test]
+fn a_refused_identifier_is_free() {
+    check(
+        "
+        a < CONNECT v5 id=a clean
+        a > CONNACK
+        a < SUBSCRIBE #1 t
+        a > SUBACK #1 q0
+        b < CONNECT v5 id=b clean
+        b > CONNACK
+        b < PUBLISH $SYS/x q2 #1 = x
+        b > PUBREC #1 0x87
+        b < PUBLISH t q2 #1 = y
+        a > PUBLISH t = y
+        b > PUBREC #1
+        b < PUBREL #1
+        b > PUBCOMP #1
+        b < PUBLISH $SYS/x q1 #1 = x
+        b > PUBACK #1 0x87
+        # Older versions know no refusal.
+        c < CONNECT v311 id=c clean
+        c > CONNACK
+        c < PUBLISH $SYS/x q2 #1 = x
+        c > PUBREC #1
+        c < PUBREL #1
+        c > PUBCOMP #1
+        ledger reserved_topic=3",
+    );
+}
+
 /// [MQTT-4.6.0-5], [MQTT-4.6.0-6], [MQTT311-4.6.0-5], [MQTT311-4.6.0-6], [MQTT311-4.6.0-2],
 /// [MQTT311-4.6.0-3], [MQTT-4.6.0-2], [MQTT-4.6.0-3]
 #[test]
