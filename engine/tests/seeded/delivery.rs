@@ -50,10 +50,27 @@ fn check_all(rig: &Rig) {
     assert_eq!(traffic.sessions, rig.peers.len() as u64);
 }
 
+/// Publishers are paused before much waits for room in a lane: what does is no publication, but a report
+/// or an answer of each turn.
+fn check_lanes(rig: &mut Rig) {
+    const OVERFLOW_MAX: usize = 12;
+    let room = rig.world.network_mut().lane_room_messages;
+    for from in rig.world.shard_ids() {
+        for to in rig.world.shard_ids().filter(|to| *to != from) {
+            let waiting = rig.world.lane_messages(from, to);
+            assert!(
+                waiting <= room + OVERFLOW_MAX,
+                "{waiting} messages from {from} to {to}, {room} have room"
+            );
+        }
+    }
+}
+
 fn storm(mut rig: Rig, rounds: usize, harm_chance: f64) {
     populate(&mut rig);
     for _ in 0..rounds {
         rig.stir(30);
+        check_lanes(&mut rig);
         if rig.rng.chance(0.6) {
             publish_anything(&mut rig);
         }
