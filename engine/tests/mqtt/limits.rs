@@ -625,3 +625,34 @@ fn memory_is_bounded() {
         b > PUBACK #4",
     );
 }
+
+/// [MQTT-3.1.2-24]: the size of what goes by reference counts as well.
+#[test]
+fn large_messages_are_held_to_it_too() {
+    check(
+        "
+        a < CONNECT v5 id=a expiry=60 pmax=100 amax=3
+        a > CONNACK
+        a < SUBSCRIBE #1 sub=3 t q1
+        a > SUBACK #1 q1
+        b < CONNECT v5 id=b clean pmax=5100 amax=1
+        b > CONNACK
+        b < SUBSCRIBE #1 sub=300 t q1
+        b > SUBACK #1 q1
+        p < CONNECT v5 id=p clean
+        p > CONNACK
+        p < PUBLISH t = x*5000
+        b > PUBLISH t alias=1 sub=300 = x*5000
+        p < PUBLISH t q1 #1 = x*5080
+        b > PUBLISH - q1 #1 alias=1 sub=300 = x*5080
+        p > PUBACK #1
+        ledger packet_too_large=2
+        a cut
+        p < PUBLISH t q1 #1 = x*5080
+        b > PUBLISH - q1 #2 alias=1 sub=300 = x*5080
+        p > PUBACK #1
+        a < CONNECT v5 id=a expiry=60 pmax=100
+        a > CONNACK present
+        ledger packet_too_large=3 queued=2",
+    );
+}

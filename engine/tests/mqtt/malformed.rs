@@ -170,3 +170,26 @@ fn an_empty_filter_is_refused_by_itself() {
         a > UNSUBACK #2 0x8f ok",
     );
 }
+
+/// Packets before a fault are dealt with, those behind it are not.
+#[test]
+fn what_came_before_a_fault_counts() {
+    // A violation in the middle of a run: what came before counts.
+    check(
+        "
+        w < CONNECT v5 id=w clean
+        w > CONNACK
+        w < SUBSCRIBE #1 t
+        w > SUBACK #1 q0
+        a < CONNECT v5 id=a clean
+        a > CONNACK
+        a << PUBLISH t = 1
+        a << PUBLISH t = 2
+        a << hex 36 00
+        a < PUBLISH t = 3
+        a > DISCONNECT 0x81
+        a > closed
+        w > PUBLISH t = 1
+        w > PUBLISH t = 2",
+    );
+}

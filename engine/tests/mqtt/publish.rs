@@ -501,3 +501,40 @@ fn a_message_reaches_every_subscriber_once() {
         ledger received=1 copies=20"
     ));
 }
+
+/// MQTT 3.1 has a DUP flag on SUBSCRIBE, UNSUBSCRIBE and PUBREL.
+#[test]
+fn version_3_1_marks_repeated_requests() {
+    check(
+        "
+        a < CONNECT v31 id=a clean
+        a > CONNACK
+        a < packet 8a 00 01 \"t\" 01
+        a > SUBACK #1 q1
+        a < PUBLISH t q2 #1 = x
+        a > PUBLISH t q1 #1 = x
+        a > PUBREC #1
+        a < packet 6a 00 01
+        a > PUBCOMP #1
+        a < packet aa 00 02 \"t\"
+        a > UNSUBACK #2",
+    );
+}
+
+/// [MQTT-3.3.2-6], at both ends of its range.
+#[test]
+fn a_life_may_be_very_short_or_very_long() {
+    check(
+        "
+        a < CONNECT v5 id=a clean
+        a > CONNACK
+        a < SUBSCRIBE #1 t q1
+        a > SUBACK #1 q1
+        a < PUBLISH t q1 #1 expiry=0 = x
+        a > PUBLISH t q1 #1 expiry=0 = x
+        a > PUBACK #1
+        a < PUBLISH t expiry=4294967295 = y
+        a > PUBLISH t expiry=4294967295 = y
+        +100s",
+    );
+}

@@ -493,3 +493,22 @@ fn sessions_of_different_ids_do_not_meet() {
         traffic sessions=2",
     );
 }
+
+/// [MQTT-4.1.0-2]: with its session, an identifier is forgotten.
+#[test]
+fn an_expired_session_forgets_what_it_took() {
+    check(
+        "
+        a < CONNECT v5 id=a expiry=5
+        a > CONNACK
+        a < PUBLISH t q2 #1 = x
+        a > PUBREC #1 0x10
+        a cut
+        +6s
+        a < CONNECT v5 id=a expiry=5
+        a > CONNACK
+        a < PUBLISH t q2 #1 = x
+        a > PUBREC #1 0x10
+        ledger received=2",
+    );
+}

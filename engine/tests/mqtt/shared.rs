@@ -319,3 +319,19 @@ fn a_member_with_room_is_preferred() {
         p > PUBACK #4",
     );
 }
+
+/// [MQTT-4.7.2-1] holds for the filter within a shared subscription.
+#[test]
+fn groups_on_wildcards_see_no_dollar_topics() {
+    check(
+        "
+        w < CONNECT v5 id=w clean
+        w > CONNACK
+        w < SUBSCRIBE #1 $share/g/#, $share/h/$x/+
+        w > SUBACK #1 q0 q0
+        w < PUBLISH $x/y = 1
+        w > PUBLISH $x/y = 1
+        w < PUBLISH x/y = 2
+        w > PUBLISH x/y = 2",
+    );
+}

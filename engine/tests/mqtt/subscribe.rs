@@ -291,3 +291,38 @@ fn levels_are_bounded() {
         b > closed",
     );
 }
+
+/// [MQTT-3.3.4-4]: the identifiers are those of the subscriptions when the message came.
+#[test]
+fn a_queued_message_keeps_the_identifiers_it_matched() {
+    check(
+        "
+        a < CONNECT v5 id=a expiry=60 rmax=1
+        a > CONNACK
+        a < SUBSCRIBE #1 sub=1 t q1
+        a > SUBACK #1 q1
+        a < SUBSCRIBE #1 sub=2 + q1
+        a > SUBACK #1 q1
+        a < PUBLISH t q1 #1 = 1
+        a > PUBLISH t q1 #1 sub=1 sub=2 = 1
+        a > PUBACK #1
+        a < SUBSCRIBE #1 sub=3 + q1
+        a > SUBACK #1 q1
+        a < PUBLISH t q1 #1 = 2
+        a > PUBACK #1
+        a < UNSUBSCRIBE #2 +, t
+        a > UNSUBACK #2 ok ok
+        a < SUBSCRIBE #3 sub=9 # q1
+        a > SUBACK #3 q1
+        a < PUBLISH t q1 #1 = 3
+        a > PUBACK #1
+        a < PUBACK #1
+        a > PUBLISH t q1 #2 sub=1 sub=3 = 2
+        a < PUBACK #2
+        a > PUBLISH t q1 #3 sub=9 = 3
+        a < PUBACK #3
+        a cut
+        a < CONNECT v5 id=a expiry=60
+        a > CONNACK present",
+    );
+}

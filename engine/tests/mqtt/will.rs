@@ -240,3 +240,42 @@ fn a_delayed_will_has_its_whole_life_before_it() {
         w > PUBLISH will/a expiry=20 = x",
     ));
 }
+
+/// What a client sent before it went is delivered, then its will.
+#[test]
+fn what_was_sent_before_the_end_counts() {
+    check(
+        "
+        w < CONNECT v5 id=w clean
+        w > CONNACK
+        w < SUBSCRIBE #1 # q1
+        w > SUBACK #1 q1
+        a < CONNECT v5 id=a clean will=w:gone
+        a > CONNACK
+        a << PUBLISH t q1 #1 = 1
+        a << PUBLISH t q2 #2 = 2
+        a < hex
+        w > PUBLISH t q1 #1 = 1
+        w > PUBLISH t q1 #2 = 2
+        a > PUBACK #1
+        a > PUBREC #2
+        a hangs up
+        w > PUBLISH w = gone",
+    );
+}
+
+/// A will reaches every subscriber, the one who left it included.
+#[test]
+fn a_client_may_wait_for_its_own_will() {
+    check(
+        "
+        a < CONNECT v5 id=a expiry=60 will=w:gone will.q1 will.retain
+        a > CONNACK
+        a < SUBSCRIBE #1 w q1 nl rap, +/# q2
+        a > SUBACK #1 q1 q2
+        a cut
+        a < CONNECT v5 id=a expiry=60
+        a > CONNACK present
+        a > PUBLISH w q1 #1 retain = gone",
+    );
+}
