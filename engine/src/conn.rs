@@ -19,6 +19,7 @@ use crate::{Engine, EngineIo};
 
 /// An acknowledgement that may have to wait.
 #[derive(Debug)]
+#[expect(clippy::enum_variant_names, reason = "the packets' names")]
 pub(crate) enum Ack {
     PubAck(PacketId, ReasonCode),
     PubRec(PacketId, ReasonCode),

@@ -1,21 +1,22 @@
 //! From a message and a session to bytes in an outbox, or an entry in a queue.
 
 use bytes::Bytes;
-use ringmq_codec::{PacketId, PublishHeader, QoS, Version};
+use ringmq_codec::{PublishHeader, QoS};
 use ringmq_storage::{Log, LogError, LogOffset, MessageView, QueuedAs, Record};
 use ringmq_turn::ConnId;
 
 use crate::EngineIo;
 use crate::config::{Limits, OverflowPolicy};
+use crate::encodings::{Encodings, Kind, put};
 use crate::ids::{GroupId, SessionSlot};
 use crate::ledger::{DropReason, Ledger, Traffic};
 use crate::local;
 use crate::mesh::SHARED_PAYLOAD_BYTES_MIN;
-use crate::outgoing::{Flight, Progress, Queued};
+use crate::outgoing::{Progress, Queued};
+use crate::pump::send;
 use crate::route::Target;
 use crate::run::Run;
 use crate::session::{Session, Sessions};
-use crate::timers::remaining_s;
 use crate::tree::SubscriberOptions;
 
 /// A message on its way to its subscribers, wherever it came from.
@@ -39,113 +40,6 @@ pub(crate) enum Retained {
     AsPublished,
     /// A retained message replayed to a new subscription. [MQTT-3.3.1-8] of 3.1.1
     Replayed,
-}
-
-/// The packet of one message in each form that its receivers need, encoded when first asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Encodings {
-    bytes: Vec<u8>,
-    forms: [Form; Form::COUNT],
-    filled: u16,
-    /// The payload of the message when it goes by reference.
-    shared: Option<Bytes>,
-}
-
-/// One encoded form.
-#[derive(Clone, Copy, Debug, Default)]
-struct Form {
-    start: usize,
-    end: usize,
-    packet_id_at: usize,
-}
-
-impl Form {
-    /// MQTT 5 or older, three QoS, RETAIN or not.
-    const COUNT: usize = 12;
-}
-
-/// A form ready to be copied.
-#[derive(Clone, Copy)]
-struct Encoded<'a> {
-    head: &'a [u8],
-    packet_id_at: usize,
-    shared: Option<&'a Bytes>,
-}
-
-impl Encoded<'_> {
-    fn len(&self) -> usize {
-        self.head.len() + self.shared.map_or(0, Bytes::len)
-    }
-}
-
-impl Encodings {
-    /// Forgets the last message.
-    pub(crate) fn restart(&mut self) {
-        self.filled = 0;
-        self.bytes.clear();
-        self.shared = None;
-    }
-
-    #[inline]
-    fn form(&mut self, message: &MessageView<'_>, kind: Kind, wall_ms: u64) -> Encoded<'_> {
-        let index = kind.index();
-        if self.filled & 1 << index == 0 {
-            self.fill(message, kind, wall_ms);
-        }
-        let form = self.forms[index];
-        Encoded {
-            head: &self.bytes[form.start..form.end],
-            packet_id_at: form.packet_id_at,
-            shared: self.shared.as_ref(),
-        }
-    }
-
-    fn fill(&mut self, message: &MessageView<'_>, kind: Kind, wall_ms: u64) {
-        let start = self.bytes.len();
-        let packet_id_at = kind.header(message, wall_ms).encode(&mut self.bytes);
-        if message.payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
-            self.shared.get_or_insert_with(|| share(message));
-        } else {
-            self.bytes.extend_from_slice(message.payload);
-        }
-        self.forms[kind.index()] = Form { start, end: self.bytes.len(), packet_id_at };
-        self.filled |= 1 << kind.index();
-    }
-}
-
-fn share(message: &MessageView<'_>) -> Bytes {
-    message.shared_payload.cloned().unwrap_or_else(|| Bytes::copy_from_slice(message.payload))
-}
-
-/// What distinguishes the forms of a message's packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kind {
-    pub(crate) v5: bool,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-}
-
-impl Kind {
-    #[inline]
-    fn index(self) -> usize {
-        self.qos as usize * 4 + usize::from(self.v5) * 2 + usize::from(self.retain)
-    }
-
-    pub(crate) fn header<'a>(self, message: &MessageView<'a>, wall_ms: u64) -> PublishHeader<'a> {
-        PublishHeader {
-            version: if self.v5 { Version::V5 } else { Version::V311 },
-            dup: false,
-            qos: self.qos,
-            retain: self.retain,
-            topic: message.topic,
-            packet_id: None,
-            properties: message.properties,
-            message_expiry_s: remaining_s(message.expires_at_ms, wall_ms),
-            topic_alias: None,
-            subscription_ids: &[],
-            payload_len: message.payload.len(),
-        }
-    }
 }
 
 /// Everything that a delivery touches, borrowed from the engine for one message.
@@ -505,77 +399,6 @@ impl<L: Log> Delivery<'_, L> {
             }
         }
     }
-
-    /// Sends what waits in a session's queue, as far as its window and its connection's backlog allow.
-    pub(crate) fn pump(&mut self, slot: SessionSlot) {
-        let Some(conn) = self.sessions.get(slot).conn else { return };
-        self.pump_resends(slot, conn);
-        let session = self.sessions.get_mut(slot);
-        while session.out.has_room() && self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes {
-            let Some(entry) = session.out.queue.pop_front() else { break };
-            let at = entry.message();
-            let view = self.log.message(at);
-            session.out.queue_bytes -= view.charged_bytes() as u64;
-            if view.expires_at_ms != 0 && view.expires_at_ms <= self.io.now.wall_ms {
-                self.log.release(at);
-                self.ledger.queued -= 1;
-                self.ledger.expired += 1; // [MQTT-3.3.2-5]
-                continue;
-            }
-            let keep = session.persistent || entry.group().is_some();
-            let packet_id = session.out.launch(first_progress(entry.qos()), keep.then_some(entry));
-            if send_entry(session, entry, SendAs { packet_id, dup: false }, &view, self.io) {
-                self.traffic.publishes_sent += 1;
-                if session.persistent {
-                    let sent = Record::Sent { session: session.record, packet_id: packet_id.get() };
-                    let _ = self.log.append(sent);
-                }
-            } else {
-                session.out.land(packet_id, first_progress(entry.qos()));
-                self.ledger.queued -= 1;
-                drop_copy(session, self.ledger, DropReason::PacketTooLarge);
-                self.log.release(at);
-                continue;
-            }
-            if !keep {
-                self.log.release(at);
-            }
-        }
-    }
-
-    /// Sends what is in flight again: PUBRELs at once, messages as far as there is room, in the order of
-    /// the first time. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
-    pub(crate) fn resend(&mut self, slot: SessionSlot) {
-        let session = self.sessions.get_mut(slot);
-        let conn = session.conn.expect("a session that resumes is connected");
-        session.out.plan_resends();
-        for (packet_id, flight) in session.out.in_flight() {
-            if flight.progress == Progress::AwaitsPubComp {
-                let reason = ringmq_codec::ReasonCode::Success;
-                ringmq_codec::encode_pubrel(session.version, packet_id, reason, self.io.outbox(conn).tail());
-            }
-        }
-        self.pump(slot);
-    }
-
-    /// Sends messages of earlier connections again, no more than the new one's bounds allow.
-    fn pump_resends(&mut self, slot: SessionSlot, conn: ConnId) {
-        let session = self.sessions.get_mut(slot);
-        while self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes
-            && let Some((packet_id, flight)) = session.out.next_resend()
-        {
-            let entry = flight.again.expect("a session that can be resumed keeps its flights");
-            let view = self.log.message(entry.message());
-            if send_entry(session, entry, SendAs { packet_id, dup: true }, &view, self.io) {
-                self.traffic.publishes_sent += 1;
-            } else {
-                session.out.land(packet_id, flight.progress);
-                self.ledger.queued -= 1;
-                drop_copy(session, self.ledger, DropReason::PacketTooLarge);
-                self.log.release(entry.message());
-            }
-        }
-    }
 }
 
 /// A delivery that goes by way of the log.
@@ -602,12 +425,6 @@ struct Away<'a> {
     group: Option<GroupId>,
     qos: QoS,
     retain: bool,
-}
-
-/// What a queued message is sent with.
-struct SendAs {
-    packet_id: PacketId,
-    dup: bool,
 }
 
 /// The QoS that a subscription was granted.
@@ -638,84 +455,4 @@ pub(crate) fn first_progress(qos: QoS) -> Progress {
 pub(crate) fn drop_copy(session: &mut Session, ledger: &mut Ledger, reason: DropReason) {
     session.dropped += 1;
     ledger.drop_copy(reason);
-}
-
-#[inline]
-fn put(form: Encoded<'_>, packet_id: PacketId, conn: ConnId, io: &mut EngineIo) {
-    let outbox = io.outbox(conn);
-    let tail = outbox.tail();
-    let at = tail.len() + form.packet_id_at;
-    tail.extend_from_slice(form.head);
-    tail[at..at + 2].copy_from_slice(&packet_id.get().to_be_bytes());
-    if let Some(payload) = form.shared {
-        outbox.put_shared(payload.clone());
-    }
-}
-
-/// What the Topic Alias property adds to a packet: itself, and one more byte of either length.
-const ALIAS_BYTES: usize = 3 + 1 + 1;
-
-fn send_entry(
-    session: &mut Session,
-    entry: Queued,
-    send_as: SendAs,
-    view: &MessageView<'_>,
-    io: &mut EngineIo,
-) -> bool {
-    let kind = Kind { v5: session.v5, qos: entry.qos(), retain: entry.retain() };
-    let lists = std::mem::take(&mut session.id_lists);
-    let header = PublishHeader {
-        dup: send_as.dup,
-        packet_id: Some(send_as.packet_id),
-        subscription_ids: entry.ids.resolve(&lists),
-        ..kind.header(view, io.now.wall_ms)
-    };
-    let sent = send(session, header, view, io);
-    session.id_lists = lists;
-    sent
-}
-
-/// Encodes one packet for one client, with a topic alias where it allows them. False, with nothing
-/// sent, if the packet is larger than the client allows.
-fn send(
-    session: &mut Session,
-    mut header: PublishHeader<'_>,
-    view: &MessageView<'_>,
-    io: &mut EngineIo,
-) -> bool {
-    let conn = session.conn.expect("only a connected session is sent to");
-    if !session.v5 {
-        header.subscription_ids = &[];
-        header.message_expiry_s = None;
-        header.properties = &[];
-    }
-    if header.encoded_len() > session.packet_bytes_max as usize {
-        return false;
-    }
-    if let Some(aliases) = &mut session.aliases
-        && header.encoded_len() + ALIAS_BYTES <= session.packet_bytes_max as usize
-    {
-        aliases.apply(&mut header);
-    }
-    let outbox = io.outbox(conn);
-    header.encode(outbox.tail());
-    if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
-        outbox.put_shared(share(view));
-    } else {
-        outbox.put(view.payload);
-    }
-    true
-}
-
-impl crate::session::AliasesOut {
-    /// Uses a known alias in place of the topic, or gives out the next one. [MQTT-3.3.2-7]
-    fn apply(&mut self, header: &mut PublishHeader<'_>) {
-        if let Some(known) = self.topics.iter().position(|topic| **topic == *header.topic) {
-            header.topic_alias = Some(known as u16 + 1);
-            header.topic = b"";
-        } else if self.topics.len() < usize::from(self.count_max) {
-            self.topics.push(header.topic.into());
-            header.topic_alias = Some(self.topics.len() as u16);
-        }
-    }
 }

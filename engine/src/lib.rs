@@ -13,6 +13,7 @@ mod config;
 mod conn;
 mod connect;
 mod deliver;
+mod encodings;
 mod hash;
 pub mod ids;
 mod ledger;
@@ -21,6 +22,7 @@ mod local;
 mod mesh;
 mod outgoing;
 mod publish;
+mod pump;
 mod replay;
 mod retain;
 pub mod retained;
@@ -31,6 +33,7 @@ mod shared;
 mod subscribe;
 mod sys;
 mod timers;
+mod to_groups;
 pub mod tree;
 mod violation;
 pub mod wheel;
@@ -49,17 +52,19 @@ use ringmq_storage::{Log, LogOffset, MemoryLog};
 use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, SyncFailure, SyncTicket};
 
 use crate::conn::{Conns, Flow, Held, Input, Phase};
-use crate::deliver::{Encodings, Publication, Retained};
+use crate::deliver::{Publication, Retained};
+use crate::encodings::Encodings;
 use crate::hash::Hashing;
 use crate::ids::SessionSlot;
 use crate::mesh::{Done, Mesh};
-use crate::publish::{Scope, Sender};
+use crate::publish::Sender;
 use crate::replay::{Chunk, Replays};
 use crate::retained::RetainedStore;
 use crate::route::{RouteRef, Router};
 use crate::session::Sessions;
 use crate::sys::Figures;
 use crate::timers::Timer;
+use crate::to_groups::Scope;
 use crate::violation::Violation;
 use crate::wheel::Wheel;
 
@@ -237,7 +242,7 @@ impl<L: Log> Engine<L> {
             publisher: None,
         };
         for key in groups {
-            self.to_group(key, &publication, Scope::ThisShard { hops }, io);
+            self.give_to_group(key, &publication, Scope::ThisShard { hops }, io);
         }
     }
 

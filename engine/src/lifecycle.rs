@@ -9,11 +9,12 @@ use crate::deliver::{Publication, Retained, drop_copy};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
 use crate::outgoing::{Flight, Progress, Queued};
-use crate::publish::{Scope, Sender};
+use crate::publish::Sender;
 use crate::route::RouteRef;
 use crate::session::{SessionKey, Subscription, Will};
 use crate::shared::{Census, Presence};
 use crate::timers::{Timer, expires_at_ms};
+use crate::to_groups::Scope;
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};
 
@@ -240,7 +241,7 @@ impl<L: Log> Engine<L> {
         let qos = crate::deliver::qos_from(view.qos);
         let copy = crate::mesh::CarriedMessage::new(&view, qos, false);
         let publication = Publication { view: copy.view(), qos, retain: Retained::No, publisher: None };
-        self.to_group(&key, &publication, Scope::AllShards, io);
+        self.give_to_group(&key, &publication, Scope::AllShards, io);
         true
     }
 

@@ -7,7 +7,8 @@ use ringmq_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version
 use ringmq_storage::{Log, MessageView};
 
 use crate::command::{Command, Event, LocalMessage, RequestId, SubscriberId};
-use crate::deliver::{Kind, Publication, Retained};
+use crate::deliver::{Publication, Retained};
+use crate::encodings::Kind;
 use crate::ids::SessionSlot;
 use crate::mesh::{Done, LogState};
 use crate::route::RouteRef;

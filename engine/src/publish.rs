@@ -3,24 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringmq_codec::{Frame, PacketId, Publish, QoS, ReasonCode, Version, forwardable};
+use ringmq_codec::{Frame, Publish, QoS, ReasonCode, Version, forwardable};
 use ringmq_storage::{Log, MessageView, Record};
 use ringmq_turn::{ConnId, ShardSet};
 
 use crate::conn::{Ack, Flow, Held, Input, Readiness};
 use crate::deliver::{Delivery, Kept, Publication, Retained};
-use crate::ids::{GroupId, SessionSlot};
+use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
 use crate::mesh::{CarriedMessage, Done, LogState, SHARED_PAYLOAD_BYTES_MIN, ShardMessage};
-use crate::route::{RouteRef, Target, TopicRefused};
+use crate::route::{RouteRef, TopicRefused};
 use crate::run::{PLAIN_PUBLISH, Run};
-use crate::shared::{Pick, Queueing};
 use crate::timers::expires_at_ms;
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};
-
-/// How many times a message for a shared group is sent on to another shard.
-const GROUP_HOPS_MAX: u8 = 3;
 
 /// Where a message went.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,18 +124,6 @@ impl<L: Log> Engine<L> {
         !found.targets.is_empty()
     }
 
-    fn run_to_groups(&mut self, route: RouteRef, run: &Run<'_>, matched: bool, io: &mut EngineIo) {
-        for view in run.messages() {
-            let publication =
-                Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher: None };
-            let routed = self.to_groups(route, &publication, &mut None, io);
-            if !matched && !routed.matched {
-                self.ledger.copies += 1;
-                self.ledger.drop_copy(DropReason::NoSubscriber);
-            }
-        }
-    }
-
     fn route_for(&mut self, conn: ConnId, topic: &[u8]) -> Result<RouteRef, Violation> {
         let conn = self.conns.get_mut(conn).expect("a packet comes from an open connection");
         let route = self.router.route(topic, conn.route)?;
@@ -243,9 +227,7 @@ impl<L: Log> Engine<L> {
             publisher: Some(sender.session),
         };
         let routed = self.publish(route, &publication, io);
-        if let Some(packet_id) = publish.packet_id {
-            self.taken(sender, publish.qos, packet_id, routed, io);
-        }
+        self.taken(sender, publish, routed, io);
         self.properties_scratch = properties;
         Ok(Flow::Used(0))
     }
@@ -270,9 +252,10 @@ impl<L: Log> Engine<L> {
     }
 
     /// Acknowledges a QoS 1 or 2 message once everybody has it. [MQTT-4.3.2-4], [MQTT-4.3.3-8]
-    fn taken(&mut self, sender: Sender, qos: QoS, packet_id: PacketId, routed: Routed, io: &mut EngineIo) {
+    fn taken(&mut self, sender: Sender, publish: &Publish<'_>, routed: Routed, io: &mut EngineIo) {
+        let Some(packet_id) = publish.packet_id else { return };
         let reason = if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
-        let ack = if qos == QoS::ExactlyOnce {
+        let ack = if publish.qos == QoS::ExactlyOnce {
             let session = self.sessions.get_mut(sender.session);
             session.taken.insert(packet_id.get());
             if session.persistent {
@@ -312,10 +295,14 @@ impl<L: Log> Engine<L> {
             return Ok(());
         }
         let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
-        let pubacks = conn.acks.waiting.iter().filter(|(ack, _)| matches!(ack, Ack::PubAck(..))).count();
         let session = self.sessions.get(sender.session);
-        let open = session.taken.len() - session.taken_before + pubacks;
-        if open >= usize::from(self.limits.receive_maximum) {
+        let taken = session.taken.len() - session.taken_before;
+        let most = usize::from(self.limits.receive_maximum);
+        if taken + conn.acks.waiting.len() < most {
+            return Ok(()); // Also if all that wait were PUBACKs.
+        }
+        let pubacks = conn.acks.waiting.iter().filter(|(ack, _)| matches!(ack, Ack::PubAck(..))).count();
+        if taken + pubacks >= most {
             return Err(Violation::ReceiveMaximumExceeded);
         }
         Ok(())
@@ -367,7 +354,7 @@ impl<L: Log> Engine<L> {
         routed.shards.union(&remote);
         routed.matched = self.deliver_here(route, publication, io) || !remote.is_empty();
         if !self.router.get(route).groups.is_empty() {
-            let picked = self.to_groups(route, publication, &mut carried, io);
+            let picked = self.give_to_groups(route, publication, &mut carried, io);
             routed.matched |= picked.matched;
             routed.shards.union(&picked.shards);
         }
@@ -390,101 +377,6 @@ impl<L: Log> Engine<L> {
         !found.targets.is_empty()
     }
 
-    /// Gives the message to one member of each shared group of its route.
-    fn to_groups(
-        &mut self,
-        route: RouteRef,
-        publication: &Publication<'_>,
-        carried: &mut Option<Arc<CarriedMessage>>,
-        io: &mut EngineIo,
-    ) -> Routed {
-        let groups = self.router.get(route).groups.clone();
-        let mut there: Vec<(ringmq_turn::ShardId, Box<str>)> = Vec::new();
-        let mut routed = Routed::default();
-        for group in groups {
-            match self.pick(group, publication.qos, Scope::AllShards) {
-                Pick::Here(member) => {
-                    self.deliver_to_member(group, &Target::of(&member), publication, io);
-                    routed.matched = true;
-                }
-                Pick::There(shard) => {
-                    let key = self.router.groups.get(group).map(|group| group.key.clone());
-                    there.extend(key.map(|key| (shard, key)));
-                    routed.matched = true;
-                }
-                Pick::Nobody => {}
-            }
-        }
-        while let Some(&(shard, _)) = there.first() {
-            let (mine, others) = there.into_iter().partition(|(other, _)| *other == shard);
-            there = others;
-            let groups = Vec::into_iter(mine).map(|(_, key): (_, Box<str>)| key).collect();
-            self.mesh.count_sent(shard);
-            let message = carry(publication, carried);
-            io.message(shard, ShardMessage::ToGroups { message, groups, hops: GROUP_HOPS_MAX });
-            routed.shards.insert(shard);
-        }
-        routed
-    }
-
-    /// Delivers to one member of a group, wherever it is.
-    pub(crate) fn to_group(
-        &mut self,
-        key: &str,
-        publication: &Publication<'_>,
-        scope: Scope,
-        io: &mut EngineIo,
-    ) {
-        let Some(group) = self.router.groups.find(key) else { return self.no_member() };
-        let (picked, hops) = match (self.pick(group, publication.qos, scope), scope) {
-            // The members left while the message was on its way here: it goes on to where there are some.
-            (Pick::Nobody, Scope::ThisShard { hops: 1.. }) => {
-                (self.pick(group, publication.qos, Scope::AllShards), scope.hops() - 1)
-            }
-            (picked, _) => (picked, scope.hops()),
-        };
-        match picked {
-            Pick::Here(member) => self.deliver_to_member(group, &Target::of(&member), publication, io),
-            Pick::There(shard) => {
-                let message = carry(publication, &mut None);
-                self.mesh.count_sent(shard);
-                io.message(shard, ShardMessage::ToGroups { message, groups: [key.into()].into(), hops });
-            }
-            Pick::Nobody => self.no_member(),
-        }
-    }
-
-    fn no_member(&mut self) {
-        self.ledger.copies += 1;
-        self.ledger.drop_copy(DropReason::NoSubscriber);
-    }
-
-    fn pick(&mut self, group: GroupId, qos: QoS, scope: Scope) -> Pick {
-        let sessions = &self.sessions;
-        let has_room = |slot: SessionSlot| {
-            let out = &sessions.get(slot).out;
-            out.has_room() && out.queue.is_empty()
-        };
-        let queueing = if qos == QoS::AtMostOnce { Queueing::Refused } else { Queueing::Allowed };
-        match self.router.groups.get_mut(group) {
-            Some(group) if scope != Scope::AllShards => group.pick_here(queueing, has_room),
-            Some(group) => group.pick(queueing, has_room),
-            None => Pick::Nobody,
-        }
-    }
-
-    fn deliver_to_member(
-        &mut self,
-        group: GroupId,
-        target: &Target,
-        publication: &Publication<'_>,
-        io: &mut EngineIo,
-    ) {
-        let (_, mut delivery) = self.delivery(io);
-        delivery.restart();
-        delivery.deliver(publication, target, &[], Some(group));
-    }
-
     /// Everything that a delivery touches, and the routes beside it.
     pub(crate) fn delivery<'e>(
         &'e mut self,
@@ -503,25 +395,6 @@ impl<L: Log> Engine<L> {
             io,
         };
         (&self.router, delivery)
-    }
-}
-
-/// Where a member of a shared group is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    AllShards,
-    /// The message was sent here for the purpose, and may be sent on so many times.
-    ThisShard {
-        hops: u8,
-    },
-}
-
-impl Scope {
-    fn hops(self) -> u8 {
-        match self {
-            Self::AllShards => GROUP_HOPS_MAX,
-            Self::ThisShard { hops } => hops,
-        }
     }
 }
 

@@ -1,0 +1,149 @@
+//! Messages for shared groups: to one member each, on whichever shard. MQTT 5 section 4.8.2.
+
+use std::sync::Arc;
+
+use ringmq_codec::QoS;
+use ringmq_storage::Log;
+use ringmq_turn::ShardId;
+
+use crate::deliver::{Publication, Retained};
+use crate::ids::{GroupId, SessionSlot};
+use crate::ledger::DropReason;
+use crate::mesh::{CarriedMessage, ShardMessage};
+use crate::publish::{Routed, carry};
+use crate::route::{RouteRef, Target};
+use crate::run::Run;
+use crate::shared::{Pick, Queueing};
+use crate::{Engine, EngineIo};
+
+/// How many times a message for a shared group is sent on to another shard.
+const GROUP_HOPS_MAX: u8 = 3;
+
+/// Where a member of a shared group is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    AllShards,
+    /// The message was sent here for the purpose, and may be sent on so many times.
+    ThisShard {
+        hops: u8,
+    },
+}
+
+impl Scope {
+    fn hops(self) -> u8 {
+        match self {
+            Self::AllShards => GROUP_HOPS_MAX,
+            Self::ThisShard { hops } => hops,
+        }
+    }
+}
+
+impl<L: Log> Engine<L> {
+    /// Gives each message of a run to one member of each shared group of its route.
+    pub(crate) fn run_to_groups(&mut self, route: RouteRef, run: &Run<'_>, matched: bool, io: &mut EngineIo) {
+        for view in run.messages() {
+            let publication =
+                Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher: None };
+            let routed = self.give_to_groups(route, &publication, &mut None, io);
+            if !matched && !routed.matched {
+                self.ledger.copies += 1;
+                self.ledger.drop_copy(DropReason::NoSubscriber);
+            }
+        }
+    }
+
+    /// Gives the message to one member of each shared group of its route.
+    pub(crate) fn give_to_groups(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        carried: &mut Option<Arc<CarriedMessage>>,
+        io: &mut EngineIo,
+    ) -> Routed {
+        let groups = self.router.get(route).groups.clone();
+        let mut there: Vec<(ShardId, Box<str>)> = Vec::new();
+        let mut routed = Routed::default();
+        for group in groups {
+            match self.pick(group, publication.qos, Scope::AllShards) {
+                Pick::Here(member) => {
+                    self.deliver_to_member(group, &Target::of(&member), publication, io);
+                    routed.matched = true;
+                }
+                Pick::There(shard) => {
+                    let key = self.router.groups.get(group).map(|group| group.key.clone());
+                    there.extend(key.map(|key| (shard, key)));
+                    routed.matched = true;
+                }
+                Pick::Nobody => {}
+            }
+        }
+        while let Some(&(shard, _)) = there.first() {
+            let (mine, others) = there.into_iter().partition(|(other, _)| *other == shard);
+            there = others;
+            let groups = Vec::into_iter(mine).map(|(_, key): (_, Box<str>)| key).collect();
+            self.mesh.count_sent(shard);
+            let message = carry(publication, carried);
+            io.message(shard, ShardMessage::ToGroups { message, groups, hops: GROUP_HOPS_MAX });
+            routed.shards.insert(shard);
+        }
+        routed
+    }
+
+    /// Delivers to one member of a group, wherever it is.
+    pub(crate) fn give_to_group(
+        &mut self,
+        key: &str,
+        publication: &Publication<'_>,
+        scope: Scope,
+        io: &mut EngineIo,
+    ) {
+        let Some(group) = self.router.groups.find(key) else { return self.no_member() };
+        let (picked, hops) = match (self.pick(group, publication.qos, scope), scope) {
+            // The members left while the message was on its way here: it goes on to where there are some.
+            (Pick::Nobody, Scope::ThisShard { hops: 1.. }) => {
+                (self.pick(group, publication.qos, Scope::AllShards), scope.hops() - 1)
+            }
+            (picked, _) => (picked, scope.hops()),
+        };
+        match picked {
+            Pick::Here(member) => self.deliver_to_member(group, &Target::of(&member), publication, io),
+            Pick::There(shard) => {
+                let message = carry(publication, &mut None);
+                self.mesh.count_sent(shard);
+                io.message(shard, ShardMessage::ToGroups { message, groups: [key.into()].into(), hops });
+            }
+            Pick::Nobody => self.no_member(),
+        }
+    }
+
+    fn no_member(&mut self) {
+        self.ledger.copies += 1;
+        self.ledger.drop_copy(DropReason::NoSubscriber);
+    }
+
+    fn pick(&mut self, group: GroupId, qos: QoS, scope: Scope) -> Pick {
+        let sessions = &self.sessions;
+        let has_room = |slot: SessionSlot| {
+            let out = &sessions.get(slot).out;
+            out.has_room() && out.queue.is_empty()
+        };
+        let queueing = if qos == QoS::AtMostOnce { Queueing::Refused } else { Queueing::Allowed };
+        match self.router.groups.get_mut(group) {
+            Some(group) if scope != Scope::AllShards => group.pick_here(queueing, has_room),
+            Some(group) => group.pick(queueing, has_room),
+            None => Pick::Nobody,
+        }
+    }
+
+    fn deliver_to_member(
+        &mut self,
+        group: GroupId,
+        target: &Target,
+        publication: &Publication<'_>,
+        io: &mut EngineIo,
+    ) {
+        let (_, mut delivery) = self.delivery(io);
+        delivery.restart();
+        delivery.deliver(publication, target, &[], Some(group));
+    }
+}
