@@ -176,17 +176,16 @@ fn come_when_they_are_due() {
     });
 }
 
-/// Sessions are there until they expire, and gone after, with all that they held.
+/// Sessions are there until they expire, and gone after, with all that they held; one whose client has
+/// come back stays.
 #[test]
 fn sessions_expire() {
     for_each_seed("wills::sessions_expire", 40, |seed| {
         let mut rig = watch(seed, 0);
         let expiries: Vec<u32> = (0..8).map(|_| *rig.rng.pick(&[2, 5, 9])).collect();
         for expiry_s in &expiries {
-            rig.add(
-                "mortal",
-                Habits { clean_start: false, expiry_s: *expiry_s, ..Habits::transient(Version::V5) },
-            );
+            let persistent = Habits::persistent(Version::V5);
+            rig.add("mortal", Habits { expiry_s: *expiry_s, ..persistent });
         }
         let publisher = rig.add_persistent("publisher");
         rig.settle();
@@ -199,15 +198,28 @@ fn sessions_expire() {
         }
         pass(&mut rig, 100);
         rig.publish(publisher, "t", QoS::AtLeastOnce);
+        pass(&mut rig, 500);
+        // The last two come back in time.
+        for at in expiries.len() - 2..expiries.len() {
+            rig.connect(at);
+        }
+        let mortal = &expiries[..expiries.len() - 2];
         for second in 1_u32..12 {
             pass(&mut rig, 1000);
-            let living = expiries.iter().filter(|expiry_s| **expiry_s > second).count() as u64;
-            let dying = expiries.iter().filter(|expiry_s| **expiry_s == second).count() as u64;
+            let living = mortal.iter().filter(|expiry_s| **expiry_s > second).count() as u64;
+            let dying = mortal.iter().filter(|expiry_s| **expiry_s == second).count() as u64;
             let (ledger, traffic) = rig.figures();
-            assert!((living..=living + dying).contains(&(traffic.sessions - 1)), "{second} s: {traffic:?}");
-            assert_eq!(ledger.queued, traffic.sessions - 1, "each holds one message");
+            let away = traffic.sessions - traffic.clients_connected;
+            assert!((living..=living + dying).contains(&away), "{second} s: {traffic:?}");
+            assert_eq!(traffic.clients_connected, 3);
+            assert_eq!(ledger.queued, away, "each holds one message");
+        }
+        rig.publish(publisher, "t", QoS::AtLeastOnce);
+        rig.settle_with(|peer| peer.name.starts_with("publisher"));
+        for at in mortal.len()..expiries.len() {
+            assert_eq!(rig.peers[at].inbox.len(), 2, "its session works");
         }
         let (ledger, traffic) = rig.figures();
-        assert_eq!((ledger.queued, traffic.subscriptions, traffic.message_bytes), (0, 0, 0));
+        assert_eq!((ledger.queued, traffic.subscriptions, traffic.message_bytes), (0, 2, 0));
     });
 }
