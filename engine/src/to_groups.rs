@@ -16,8 +16,9 @@ use crate::run::Run;
 use crate::shared::{Pick, Queueing};
 use crate::{Engine, EngineIo};
 
-/// How many times a message for a shared group is sent on to another shard.
-const GROUP_HOPS_MAX: u8 = 3;
+/// How many times a message for a shared group is sent on to another shard. Each shard knows by then who
+/// was left on the one before, so only members that come and go make it wander.
+const GROUP_HOPS_MAX: u8 = 16;
 
 /// Where a member of a shared group is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +99,14 @@ impl<L: Log> Engine<L> {
         io: &mut EngineIo,
     ) {
         let Some(group) = self.router.groups.find(key) else { return self.no_member() };
-        let (picked, hops) = match (self.pick(group, publication.qos, scope), scope) {
-            // The members left while the message was on its way here: it goes on to where there are some.
-            (Pick::Nobody, Scope::ThisShard { hops: 1.. }) => {
-                (self.pick(group, publication.qos, Scope::AllShards), scope.hops() - 1)
+        let goes_on = scope.hops() > 0 && self.left_for_others(group);
+        let (picked, hops) = match (scope, goes_on) {
+            (Scope::ThisShard { hops }, true) => {
+                (self.pick(group, publication.qos, Scope::AllShards), hops - 1)
             }
-            (picked, _) => (picked, scope.hops()),
+            (Scope::ThisShard { .. } | Scope::AllShards, _) => {
+                (self.pick(group, publication.qos, scope), scope.hops())
+            }
         };
         match picked {
             Pick::Here(member) => self.deliver_to_member(group, &Target::of(&member), publication, io),
@@ -114,6 +117,15 @@ impl<L: Log> Engine<L> {
             }
             Pick::Nobody => self.no_member(),
         }
+    }
+
+    /// Whether members left this shard while a message was on its way here, so that others have to take
+    /// it: those that are connected elsewhere, or if there is no member here at all, any.
+    fn left_for_others(&self, group: GroupId) -> bool {
+        self.router.groups.get(group).is_some_and(|group| {
+            let (here, everywhere) = (group.census(), group.census_everywhere());
+            here.online == 0 && (everywhere.online > 0 || here.away == 0)
+        })
     }
 
     fn no_member(&mut self) {

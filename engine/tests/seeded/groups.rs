@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use ringmq_codec::{QoS, Version};
 use ringmq_engine::DropReason;
-use ringmq_sim::for_each_seed;
+use ringmq_sim::{Rng, for_each_seed};
 
 use crate::peer::{Habits, Key, Peer};
-use crate::rig::Rig;
+use crate::rig::{Rig, Setup};
 
 const GROUPS: [&str; 2] = ["$share/g/job/#", "$share/h/job/+"];
 
@@ -16,11 +16,14 @@ struct Crew {
     rig: Rig,
     /// The group of each peer, by its place.
     groups: Vec<&'static str>,
+    inflight_max: u16,
 }
 
 impl Crew {
     fn new(seed: u64, persistent: usize, transient: usize) -> Self {
-        let mut rig = Rig::rough(seed);
+        let setup = Setup::rough(&mut Rng::new(seed));
+        let inflight_max = setup.limits.inflight_messages_max;
+        let mut rig = Rig::new(seed, &setup);
         rig.add_persistent("publisher");
         for _ in 0..persistent {
             rig.add_persistent("member");
@@ -32,7 +35,7 @@ impl Crew {
         rig.settle();
         // Each group has a persistent member.
         let groups: Vec<_> = (0..rig.peers.len()).map(|at| GROUPS[at % GROUPS.len()]).collect();
-        let mut crew = Self { rig, groups };
+        let mut crew = Self { rig, groups, inflight_max };
         for at in 1..=persistent {
             crew.rig.subscribe(at, crew.groups[at], QoS::ExactlyOnce);
         }
@@ -75,6 +78,14 @@ impl Crew {
                 assert!(check(message.qos, count), "{group} got {count} times {message:?}");
             }
         }
+    }
+
+    /// Members that are away keep only what was under way to them.
+    fn check_away(&self, stays: &[bool]) {
+        let away = stays.iter().filter(|stays| !**stays).count() as u64;
+        let most = u64::from(self.inflight_max) * away;
+        let (ledger, _) = self.rig.figures();
+        assert!(ledger.queued <= most, "{} are queued for {away} members that are away", ledger.queued);
     }
 }
 
@@ -158,4 +169,42 @@ fn outlive_members_that_never_return() {
 
 fn missing(publisher: &Peer, counts: &HashMap<Key, usize>) -> usize {
     publisher.published.iter().filter(|(message, _)| !counts.contains_key(&message.key)).count()
+}
+
+/// Members that are away get nothing while others are there, and what waits for them goes to those.
+#[test]
+fn go_to_members_that_are_there() {
+    for_each_seed("groups::go_to_members_that_are_there", 40, |seed| {
+        let mut crew = Crew::new(seed, 4 + (seed % 5) as usize, 0);
+        for _ in 0..6 {
+            // They may have some in flight, and more that wait.
+            for _ in 0..10 {
+                crew.publish();
+                crew.rig.stir(10);
+            }
+            let stays: Vec<_> =
+                (0..crew.rig.peers.len()).map(|at| at <= GROUPS.len() || crew.rig.rng.chance(0.5)).collect();
+            for at in (0..stays.len()).filter(|at| !stays[*at]) {
+                crew.rig.peers[at].cut(&mut crew.rig.world);
+            }
+            let is_there = |peer: &Peer| stays[usize::from(peer.index)];
+            crew.rig.settle_with(is_there);
+            crew.check_away(&stays);
+            let first = crew.rig.peers[0].published.len();
+            for _ in 0..10 {
+                crew.publish();
+                crew.rig.stir(10);
+            }
+            crew.rig.settle_with(is_there);
+            for group in GROUPS {
+                let counts = crew.counts(group);
+                for (message, _) in &crew.rig.peers[0].published[first..] {
+                    assert_eq!(counts.get(&message.key), Some(&1), "{group}: {message:?}");
+                }
+            }
+            crew.rig.settle();
+        }
+        crew.check(|qos, count| if qos == QoS::ExactlyOnce { count == 1 } else { count >= 1 });
+        check_drops(&crew.rig, &[]);
+    });
 }
