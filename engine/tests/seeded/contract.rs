@@ -69,14 +69,14 @@ fn publish_and_count(seed: u64, qos: QoS, harm_chance: f64) {
 
 #[test]
 fn puback_waits_for_every_shard() {
-    for_each_seed("contract::puback_waits_for_every_shard", 40, |seed| {
+    for_each_seed("contract::puback_waits_for_every_shard", 120, |seed| {
         publish_and_count(seed, QoS::AtLeastOnce, 0.0);
     });
 }
 
 #[test]
 fn pubrec_waits_for_every_shard() {
-    for_each_seed("contract::pubrec_waits_for_every_shard", 60, |seed| {
+    for_each_seed("contract::pubrec_waits_for_every_shard", 200, |seed| {
         publish_and_count(seed, QoS::ExactlyOnce, 0.2);
     });
 }

@@ -85,17 +85,17 @@ fn storm(mut rig: Rig, rounds: usize, harm_chance: f64) {
 
 #[test]
 fn through_cut_connections() {
-    for_each_seed("delivery::through_cut_connections", 60, |seed| storm(Rig::rough(seed), 200, 0.3));
+    for_each_seed("delivery::through_cut_connections", 200, |seed| storm(Rig::rough(seed), 200, 0.3));
 }
 
 #[test]
 fn in_peace() {
-    for_each_seed("delivery::in_peace", 40, |seed| storm(Rig::rough(seed), 150, 0.0));
+    for_each_seed("delivery::in_peace", 120, |seed| storm(Rig::rough(seed), 150, 0.0));
 }
 
 #[test]
 fn through_full_lanes() {
-    for_each_seed("delivery::through_full_lanes", 40, |seed| {
+    for_each_seed("delivery::through_full_lanes", 120, |seed| {
         let mut rng = Rng::new(seed);
         let network = Network {
             lane_room_messages: 1 + rng.below(2),
@@ -111,7 +111,7 @@ fn through_full_lanes() {
 /// Clients that wait for nothing: all that they have to say arrives with their CONNECT.
 #[test]
 fn from_hasty_clients() {
-    for_each_seed("delivery::from_hasty_clients", 60, |seed| {
+    for_each_seed("delivery::from_hasty_clients", 200, |seed| {
         // They cannot know of a Receive Maximum yet.
         let setup = Setup { limits: Limits::default(), ..Setup::rough(&mut Rng::new(seed)) };
         let mut rig = Rig::new(seed, &setup);

@@ -69,7 +69,7 @@ fn make_noise(rig: &mut Rig) -> ClientId {
 
 #[test]
 fn disturbs_nobody() {
-    for_each_seed("garbage::disturbs_nobody", 80, |seed| {
+    for_each_seed("garbage::disturbs_nobody", 240, |seed| {
         let mut rig = Rig::rough(seed);
         populate(&mut rig);
         let mut noise = Vec::new();

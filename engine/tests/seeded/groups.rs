@@ -101,7 +101,7 @@ fn check_drops(rig: &Rig, allowed: &[DropReason]) {
 /// Nobody is cut: members unsubscribe and subscribe again, but for the first of each group.
 #[test]
 fn share_the_work_in_peace() {
-    for_each_seed("groups::share_the_work_in_peace", 40, |seed| {
+    for_each_seed("groups::share_the_work_in_peace", 120, |seed| {
         let mut crew = Crew::new(seed, 2 + (seed % 5) as usize, 0);
         for _ in 0..120 {
             crew.rig.stir(12);
@@ -123,7 +123,7 @@ fn share_the_work_in_peace() {
 /// Members with sessions are cut at any moment: nothing is lost, QoS 2 is never repeated.
 #[test]
 fn outlive_cut_members() {
-    for_each_seed("groups::outlive_cut_members", 60, |seed| {
+    for_each_seed("groups::outlive_cut_members", 200, |seed| {
         let mut crew = Crew::new(seed, 2 + (seed % 5) as usize, 0);
         for _ in 0..200 {
             crew.rig.stir(20);
@@ -144,7 +144,7 @@ fn outlive_cut_members() {
 /// Members without sessions are cut too: only QoS 2 messages that were under way to them are lost.
 #[test]
 fn outlive_members_that_never_return() {
-    for_each_seed("groups::outlive_members_that_never_return", 60, |seed| {
+    for_each_seed("groups::outlive_members_that_never_return", 200, |seed| {
         let mut crew = Crew::new(seed, 2 + (seed % 2) as usize, 1 + (seed % 5) as usize);
         for _ in 0..200 {
             crew.rig.stir(20);
@@ -174,7 +174,7 @@ fn missing(publisher: &Peer, counts: &HashMap<Key, usize>) -> usize {
 /// Members that are away get nothing while others are there, and what waits for them goes to those.
 #[test]
 fn go_to_members_that_are_there() {
-    for_each_seed("groups::go_to_members_that_are_there", 40, |seed| {
+    for_each_seed("groups::go_to_members_that_are_there", 120, |seed| {
         let mut crew = Crew::new(seed, 4 + (seed % 5) as usize, 0);
         for _ in 0..6 {
             // They may have some in flight, and more that wait.

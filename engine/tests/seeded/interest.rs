@@ -118,7 +118,7 @@ fn churn(seed: u64) {
 
 #[test]
 fn holds_from_suback_to_unsuback() {
-    for_each_seed("interest::holds_from_suback_to_unsuback", 40, churn);
+    for_each_seed("interest::holds_from_suback_to_unsuback", 120, churn);
 }
 
 /// An in-process subscriber.
@@ -218,7 +218,7 @@ impl Program {
 
 #[test]
 fn holds_for_the_program_too() {
-    for_each_seed("interest::holds_for_the_program_too", 40, |seed| {
+    for_each_seed("interest::holds_for_the_program_too", 120, |seed| {
         let mut rig = Rig::rough(seed);
         let mut program = Program { locals: Vec::new(), published: Vec::new() };
         add_connected(&mut rig, 3);

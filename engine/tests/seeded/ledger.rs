@@ -16,7 +16,7 @@ fn sums(rig: &Rig) -> (u64, u64) {
 /// Nothing is lost or repeated, so every figure is known.
 #[test]
 fn agrees_with_the_clients_in_peace() {
-    for_each_seed("ledger::agrees_with_the_clients_in_peace", 40, |seed| {
+    for_each_seed("ledger::agrees_with_the_clients_in_peace", 120, |seed| {
         let setup = Setup { sys_interval_ms: 10_000, ..Setup::rough(&mut Rng::new(seed)) };
         let mut rig = Rig::new(seed, &setup);
         for _ in 0..2 + rig.rng.below(4) {
@@ -108,7 +108,7 @@ impl Absence {
 /// One publisher keeps the order, so that it is known what overflows a queue.
 #[test]
 fn counts_what_an_absent_client_misses() {
-    for_each_seed("ledger::counts_what_an_absent_client_misses", 60, |seed| {
+    for_each_seed("ledger::counts_what_an_absent_client_misses", 200, |seed| {
         let mut rng = Rng::new(!seed);
         let mut absence = Absence::new(&mut rng);
         let setup = Setup::rough(&mut rng);
@@ -144,7 +144,7 @@ fn counts_what_an_absent_client_misses() {
 /// A client that does not read misses messages at QoS 0 only, and each is counted.
 #[test]
 fn counts_what_a_slow_client_misses() {
-    for_each_seed("ledger::counts_what_a_slow_client_misses", 40, |seed| {
+    for_each_seed("ledger::counts_what_a_slow_client_misses", 120, |seed| {
         let mut rng = Rng::new(!seed);
         let setup = Setup::rough(&mut rng);
         let network = Network { backlog_high_bytes: 4000, backlog_low_bytes: 1000, ..setup.network };

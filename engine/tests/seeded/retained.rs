@@ -1,12 +1,12 @@
 //! A new subscription gets the retained messages that were acknowledged before it, or later ones.
 
 use ringmq_codec::{QoS, Version, matches};
-use ringmq_engine::{Command, Event, RequestId, SubscriberId};
-use ringmq_sim::for_each_seed;
+use ringmq_engine::{Command, Event, Limits, RequestId, SubscriberId};
+use ringmq_sim::{Network, Rng, for_each_seed};
 use ringmq_turn::ShardId;
 
 use crate::peer::{Habits, Key, Message, Peer};
-use crate::rig::Rig;
+use crate::rig::{Rig, Setup};
 
 /// A subscription that was made.
 struct Made {
@@ -130,26 +130,61 @@ fn episode(rig: &mut Rig) -> Vec<Made> {
     made
 }
 
-#[test]
-fn reach_a_new_subscriber() {
-    for_each_seed("retained::reach_a_new_subscriber", 60, |seed| {
-        let mut rig = Rig::rough(seed);
-        for _ in 0..2 + rig.rng.below(4) {
-            let habits = Habits::transient(Version::V5).varied(&mut rig.rng);
-            rig.add("peer", habits);
+fn episodes(mut rig: Rig, peers: usize, episode: fn(&mut Rig) -> Vec<Made>) {
+    for _ in 0..peers {
+        let habits = Habits::transient(Version::V5).varied(&mut rig.rng);
+        rig.add("peer", habits);
+    }
+    rig.settle();
+    for _ in 0..12 {
+        let made = episode(&mut rig);
+        for made in &made {
+            check(&rig, made);
+            check_last(&rig, made);
+        }
+        for made in &made {
+            rig.peers[made.at].unsubscribe(&mut rig.world, &[&made.filter]);
         }
         rig.settle();
-        for _ in 0..12 {
-            let made = episode(&mut rig);
-            for made in &made {
-                check(&rig, made);
-                check_last(&rig, made);
-            }
-            for made in &made {
-                rig.peers[made.at].unsubscribe(&mut rig.world, &[&made.filter]);
-            }
-            rig.settle();
+    }
+}
+
+#[test]
+fn reach_a_new_subscriber() {
+    for_each_seed("retained::reach_a_new_subscriber", 120, |seed| {
+        let mut rig = Rig::rough(seed);
+        let peers = 2 + rig.rng.below(4);
+        episodes(rig, peers, episode);
+    });
+}
+
+/// Messages are on their way to the shards that store them while a subscription to all of them spreads.
+fn race(rig: &mut Rig) -> Vec<Made> {
+    for at in 1..rig.peers.len() {
+        for topic in topics_of(at) {
+            let mut message = rig.peers[at].message(&topic, QoS::AtLeastOnce);
+            message.retain = true;
+            rig.peers[at].publish(&mut rig.world, message);
         }
+    }
+    rig.stir(20);
+    let sent_at = rig.world.steps();
+    rig.subscribe(0, "#", QoS::AtLeastOnce);
+    rig.settle();
+    let mut made = vec![Made { at: 0, filter: "#".to_owned(), sent_at, granted_at: None }];
+    note_grants(rig, &mut made);
+    made
+}
+
+/// A lane with much in it is as slow as the slowest of its messages; what goes alone may be fast.
+#[test]
+fn reach_a_subscriber_that_is_faster() {
+    for_each_seed("retained::reach_a_subscriber_that_is_faster", 150, |seed| {
+        let mut rng = Rng::new(seed);
+        let network = Network { lane_delay_ms: 0..=100, client_delay_ms: 0..=1, ..Network::rough() };
+        let limits = Limits::default();
+        let setup = Setup { shards: 3, network, limits, ..Setup::rough(&mut rng) };
+        episodes(Rig::new(seed, &setup), 5, race);
     });
 }
 
@@ -191,7 +226,7 @@ impl Local {
 
 #[test]
 fn reach_the_program() {
-    for_each_seed("retained::reach_the_program", 60, |seed| {
+    for_each_seed("retained::reach_the_program", 200, |seed| {
         let mut rig = Rig::rough(seed);
         for _ in 0..2 + rig.rng.below(4) {
             let habits = Habits::transient(Version::V5).varied(&mut rig.rng);

@@ -75,5 +75,5 @@ fn storm(seed: u64, connects: usize) {
 
 #[test]
 fn storms_end_with_one_connection_each() {
-    for_each_seed("takeover::storms_end_with_one_connection_each", 30, |seed| storm(seed, 300));
+    for_each_seed("takeover::storms_end_with_one_connection_each", 100, |seed| storm(seed, 300));
 }

@@ -148,7 +148,7 @@ fn pass(rig: &mut Rig, ms: u64) {
 
 #[test]
 fn come_when_they_are_due() {
-    for_each_seed("wills::come_when_they_are_due", 40, |seed| {
+    for_each_seed("wills::come_when_they_are_due", 120, |seed| {
         const WATCHERS: usize = 2;
         let mut rig = watch(seed, WATCHERS);
         let mut cases = Vec::new();
@@ -180,7 +180,7 @@ fn come_when_they_are_due() {
 /// come back stays.
 #[test]
 fn sessions_expire() {
-    for_each_seed("wills::sessions_expire", 40, |seed| {
+    for_each_seed("wills::sessions_expire", 120, |seed| {
         let mut rig = watch(seed, 0);
         let expiries: Vec<u32> = (0..8).map(|_| *rig.rng.pick(&[2, 5, 9])).collect();
         for expiry_s in &expiries {
