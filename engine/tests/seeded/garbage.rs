@@ -19,7 +19,7 @@ fn decent_stream(rng: &mut Rng) -> Vec<u8> {
             dup: false,
             qos: QoS::AtMostOnce,
             retain: false,
-            topic: *rng.pick(&[&b"t/0"[..], b"noise", b"t/0/x"]),
+            topic: rng.pick(&["t/0", "noise", "t/0/x"]).as_bytes(),
             packet_id: None,
             properties: PublishProperties::default(),
             payload: &payload,

@@ -153,19 +153,19 @@ pub struct Flight {
     pub repeated: bool,
 }
 
-/// An acknowledgement that is due.
+/// An acknowledgement that is due: PUBACK, PUBREC or PUBCOMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owed {
-    PubAck(PacketId),
-    PubRec(PacketId),
-    PubComp(PacketId),
+    Ack(PacketId),
+    Rec(PacketId),
+    Comp(PacketId),
 }
 
 /// A request that was not answered.
 #[derive(Clone, Debug)]
 pub enum Asked {
     Subscribe(Vec<(String, QoS)>),
-    Unsubscribe(Vec<String>),
+    Unsubscribe,
 }
 
 /// One connection.
@@ -381,8 +381,7 @@ impl Peer {
         Unsubscribe { packet_id, user: UserProperties::EMPTY, filters: filters.into() }
             .encode(self.habits.version, &mut bytes);
         let link = self.link.as_mut().expect("it is up");
-        let asked = filters.iter().map(|filter| (*filter).to_owned()).collect();
-        link.asked.insert(packet_id, Asked::Unsubscribe(asked));
+        link.asked.insert(packet_id, Asked::Unsubscribe);
         world.send(link.client, &bytes);
         true
     }

@@ -55,8 +55,8 @@ fn note_grants(rig: &Rig, made: &mut [Made]) {
 /// The last message of a topic that was acknowledged by then.
 fn last_acked<'a>(publisher: &'a Peer, topic: &str, by: u64) -> Option<&'a Message> {
     let messages = publisher.published.iter().map(|(message, _)| message).filter(|sent| sent.topic == topic);
-    let acked = messages.filter(|sent| publisher.acked.get(&sent.key.number).is_some_and(|at| *at <= by));
-    acked.last()
+    let mut acked = messages.filter(|sent| publisher.acked.get(&sent.key.number).is_some_and(|at| *at <= by));
+    acked.next_back()
 }
 
 fn check(rig: &Rig, made: &Made) {
@@ -103,8 +103,8 @@ fn check_last(rig: &Rig, made: &Made) {
         for topic in topics_of(usize::from(publisher.index)) {
             let last = publisher.published.iter().rfind(|(message, _)| message.topic == topic);
             if let Some((last, _)) = last.filter(|_| matches(&made.filter, &topic)) {
-                let since = peer.inbox.iter().filter(|came| came.at >= made.sent_at);
-                let came = since.filter(|came| came.topic == topic).last();
+                let mut since = peer.inbox.iter().filter(|came| came.at >= made.sent_at);
+                let came = since.rfind(|came| came.topic == topic);
                 let key = came.and_then(|came| came.key);
                 let expected = (!last.empty).then_some(last.key);
                 assert_eq!(key, expected, "{} has an old value of {topic} last, not {last:?}", peer.name);

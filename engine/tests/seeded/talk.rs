@@ -87,12 +87,12 @@ impl Peer {
             let Some(owed) = self.owed.pop_front() else { break };
             let (version, success) = (self.habits.version, ReasonCode::Success);
             match owed {
-                Owed::PubAck(id) => {
+                Owed::Ack(id) => {
                     link.unacked.remove(&id);
                     encode_puback(version, id, success, &mut bytes);
                 }
-                Owed::PubRec(id) => encode_pubrec(version, id, success, &mut bytes),
-                Owed::PubComp(id) => {
+                Owed::Rec(id) => encode_pubrec(version, id, success, &mut bytes),
+                Owed::Comp(id) => {
                     link.unacked.remove(&id);
                     encode_pubcomp(version, id, success, &mut bytes);
                 }
@@ -147,7 +147,7 @@ impl Peer {
             Packet::SubAck(suback) => self.take_suback(world, suback),
             Packet::UnsubAck(unsuback) => {
                 let asked = self.link().asked.remove(&unsuback.packet_id);
-                assert!(matches!(asked, Some(Asked::Unsubscribe(_))), "{name} asked for that UNSUBACK");
+                assert!(matches!(asked, Some(Asked::Unsubscribe)), "{name} asked for that UNSUBACK");
             }
             Packet::Disconnect(disconnect) => {
                 assert_eq!(disconnect.reason, ReasonCode::SessionTakenOver, "{name} is well-behaved");
@@ -219,10 +219,10 @@ impl Peer {
         assert!(link.unacked.len() <= most, "{name}: more than its Receive Maximum of {most}");
         if publish.qos == QoS::AtLeastOnce {
             self.inbox.push(arrival);
-            self.owed.push_back(Owed::PubAck(id));
+            self.owed.push_back(Owed::Ack(id));
             return;
         }
-        self.owed.push_back(Owed::PubRec(id));
+        self.owed.push_back(Owed::Rec(id));
         match self.taken.insert(id, key) {
             Some(before) => {
                 assert!(publish.dup && before == key, "{name}: id {id} is not released: {before:?}, {key:?}");
@@ -260,7 +260,7 @@ impl Peer {
 
     fn take_pubrel(&mut self, ack: &Ack<'_>) {
         self.taken.remove(&ack.packet_id);
-        self.owed.push_back(Owed::PubComp(ack.packet_id));
+        self.owed.push_back(Owed::Comp(ack.packet_id));
     }
 
     fn take_pubcomp(&mut self, ack: &Ack<'_>) {
