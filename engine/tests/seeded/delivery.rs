@@ -53,7 +53,7 @@ fn check_all(rig: &Rig) {
 /// Publishers are paused before much waits for room in a lane: what does is no publication, but a report
 /// or an answer of each turn.
 fn check_lanes(rig: &mut Rig) {
-    const OVERFLOW_MAX: usize = 12;
+    const OVERFLOW_MAX: usize = 30;
     let room = rig.world.network_mut().lane_room_messages;
     for from in rig.world.shard_ids() {
         for to in rig.world.shard_ids().filter(|to| *to != from) {
