@@ -4,8 +4,8 @@
 //! does so first, and then looks whether it sleeps. A fence on both sides lets one of the two notice.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 
 #[cfg(ringmq_loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -41,7 +41,7 @@ impl Parking {
     }
 }
 
-/// Wakes one shard: an eventfd that its executor reads while it sleeps.
+/// Wakes one shard: an eventfd that its ring polls.
 pub(crate) struct Bell {
     parking: Parking,
     eventfd: File,
@@ -57,14 +57,15 @@ impl Bell {
         &self.parking
     }
 
-    /// The eventfd, to register with a ring.
+    /// The eventfd, to poll.
     pub fn raw_fd(&self) -> RawFd {
         self.eventfd.as_raw_fd()
     }
 
-    /// A descriptor of the eventfd, to sleep on.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.eventfd.try_clone().map(OwnedFd::from)
+    /// Takes back what was rung, once the eventfd is readable.
+    pub fn silence(&self) {
+        // It is readable, and nobody else reads it; if not, the next ring is heard all the same.
+        let _ = (&self.eventfd).read(&mut [0; size_of::<u64>()]);
     }
 
     /// Wakes the shard if it sleeps. The caller has issued a `SeqCst` fence since it gave it work.

@@ -116,8 +116,6 @@ pub(crate) const SEND_BYTES_MAX: usize = 1 << 30;
 pub(crate) const SEND_PIECES_MAX: usize = 256;
 /// How long a bind is tried again while another socket holds the address.
 pub(crate) const BIND_RETRY_MS: u64 = 3_000;
-/// How long a shard holds glommio's other tasks off when it is busy.
-pub(crate) const EXECUTOR_HELD_MS: u64 = 10;
 /// How long shards have to say goodbye after one of them failed.
 pub(crate) const FAILURE_GRACE_MS: u64 = 2_000;
 

@@ -12,7 +12,7 @@ use crate::config::RuntimeConfig;
 use crate::conn::Conns;
 use crate::listen::Listener;
 use crate::mesh::{Envelope, Mesh};
-use crate::ring::{Completion, EventFd, Operation, Ring, Settled};
+use crate::ring::{Completion, Operation, Ring, Settled};
 use crate::shard::Left;
 use crate::shared::{Phase, Shared};
 use crate::sys;
@@ -88,8 +88,6 @@ pub(crate) struct Driver<C: Core> {
     events: Vec<C::Event>,
     syncs: Vec<Option<SyncRequest>>,
     syncs_free: Vec<usize>,
-    /// When the ring's timer fires.
-    timer_at_ms: Option<u64>,
     stopping: bool,
     /// While stopping: when it must be over.
     deadline: Option<Instant>,
@@ -102,7 +100,7 @@ impl<C: Core> Driver<C> {
         io.backlog_high_bytes = parts.config.backlog_high_bytes;
         io.backlog_low_bytes = parts.config.backlog_low_bytes;
         let mut ring = parts.ring;
-        ring.set_eventfd(EventFd::Off);
+        ring.await_bell(parts.shared.peer(parts.me).bell.raw_fd());
         Self {
             me: parts.me,
             core: parts.core,
@@ -126,7 +124,6 @@ impl<C: Core> Driver<C> {
             events: Vec::new(),
             syncs: Vec::new(),
             syncs_free: Vec::new(),
-            timer_at_ms: None,
             stopping: false,
             deadline: None,
         }
@@ -168,9 +165,10 @@ impl<C: Core> Driver<C> {
             match completion.operation() {
                 Operation::Receive { conn } => self.received(conn, &completion),
                 Operation::Send { .. } => {}
+                Operation::NotCancelled { conn } => self.cancel_again(conn),
                 Operation::Accept { listener } => self.accepted(listener, &completion),
                 Operation::Sync { index } => self.synced(index, completion.result),
-                Operation::Timer => self.timer_at_ms = None,
+                Operation::Bell => self.heard_bell(),
             }
         }
         self.lists.completions = completions;
@@ -301,38 +299,35 @@ impl<C: Core> Driver<C> {
         [self.io.wake_at_ms, linger, accept, stop].into_iter().flatten().min()
     }
 
-    /// Makes ready to sleep; false when there is work after all. The order matters: say so first, look
-    /// last.
-    pub fn fall_asleep(&mut self) -> bool {
-        if let Some(at) = self.wake_at_ms() {
-            let after_ms = at.saturating_sub(self.io.now.mono_ms);
-            match self.timer_at_ms {
-                None => self.ring.start_timer(after_ms),
-                Some(set) if at < set => self.ring.move_timer(after_ms),
-                Some(_) => {}
-            }
-            self.timer_at_ms = Some(self.timer_at_ms.map_or(at, |set| set.min(at)));
+    /// Sleeps until there is something to do. The order matters: say so first, look last. What completes
+    /// in the ring meanwhile ends the sleep before it begins.
+    pub fn sleep(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let parking = shared.peer(self.me).bell.parking();
+        parking.announce();
+        if !self.has_company() && !self.mesh.wait_for_room(self.io.full_lanes()) {
+            let left = |at: u64| Duration::from_millis(at.saturating_sub(self.io.now.mono_ms));
+            self.ring.sleep(self.wake_at_ms().map(left));
         }
-        self.ring.set_eventfd(EventFd::On);
-        self.shared.peer(self.me).bell.parking().announce();
-        if self.has_work() || self.mesh.wait_for_room(self.io.full_lanes()) {
-            self.wake_up();
-            return false;
-        }
-        true
+        parking.awake();
     }
 
-    /// After sleeping, or not.
-    pub fn wake_up(&mut self) {
-        self.shared.peer(self.me).bell.parking().awake();
-        self.ring.set_eventfd(EventFd::Off);
+    /// Somebody rang: what they left is found in the lanes and queues.
+    fn heard_bell(&mut self) {
+        let bell = &self.shared.peer(self.me).bell;
+        bell.silence();
+        self.ring.await_bell(bell.raw_fd());
     }
 
     /// Looks for work without a turn.
     fn has_work(&mut self) -> bool {
         self.ring.enter();
-        self.ring.has_completions()
-            || self.mesh.has_incoming()
+        self.ring.has_completions() || self.has_company()
+    }
+
+    /// Whether another thread left something to do.
+    fn has_company(&mut self) -> bool {
+        self.mesh.has_incoming()
             || !self.shared.peer(self.me).commands.is_empty()
             || (!self.stopping && self.shared.phase() == Phase::Stopping)
             || (self.stopping && self.is_over())
@@ -348,12 +343,6 @@ impl<C: Core> Driver<C> {
             std::hint::spin_loop();
         }
         false
-    }
-
-    /// The time of the latest turn.
-    #[inline]
-    pub fn now_ms(&self) -> u64 {
-        self.io.now.mono_ms
     }
 
     /// How long to look for work before sleeping.

@@ -118,6 +118,15 @@ impl<C: Core> Driver<C> {
         }
     }
 
+    /// A cancellation missed. Tries again, unless the receive ended meanwhile.
+    pub(crate) fn cancel_again(&mut self, conn: ConnId) {
+        let id = self.conns.id(conn.slot);
+        let same = id.generation & 0xff_ffff == conn.generation;
+        if same && self.conns.at(id.slot).receiving == Receiving::Ending {
+            self.ring.cancel_receive(id);
+        }
+    }
+
     /// Reports connections whose sends failed while nothing was received.
     pub(crate) fn report_failed(&mut self) {
         while let Some(id) = self.failed.pop() {

@@ -4,9 +4,10 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fd, FsyncFlags, Timespec};
+use io_uring::types::{CancelBuilder, Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 use ringmq_turn::ConnId;
 
@@ -25,10 +26,14 @@ pub(crate) enum Operation {
     Receive { conn: ConnId },
     /// A send that waits until the peer takes something.
     Send { index: usize },
+    /// A receive that was to be cancelled was not found at it.
+    NotCancelled { conn: ConnId },
     /// A file sync.
     Sync { index: usize },
     /// The timer.
     Timer,
+    /// Another thread rang the bell.
+    Bell,
 }
 
 /// One completion.
@@ -54,15 +59,17 @@ const SEND: u64 = 3;
 const SEND_NOW: u64 = 4;
 const SYNC: u64 = 5;
 const TIMER: u64 = 6;
-const IGNORED: u64 = 7;
+const CANCEL: u64 = 7;
+const BELL: u64 = 8;
+const IGNORED: u64 = 9;
 
 /// The kind in 8 bits, a connection's generation in 24, an index in 32.
 fn user_data(kind: u64, index: usize) -> u64 {
     kind << 56 | index as u64
 }
 
-fn receive_data(conn: ConnId) -> u64 {
-    RECEIVE << 56 | u64::from(conn.generation & 0xff_ffff) << 32 | u64::from(conn.slot)
+fn conn_data(kind: u64, conn: ConnId) -> u64 {
+    kind << 56 | u64::from(conn.generation & 0xff_ffff) << 32 | u64::from(conn.slot)
 }
 
 impl Completion {
@@ -70,15 +77,16 @@ impl Completion {
     #[inline]
     pub fn operation(&self) -> Operation {
         let index = self.user_data as u32 as usize;
+        let conn =
+            ConnId { slot: self.user_data as u32, generation: (self.user_data >> 32) as u32 & 0xff_ffff };
         match self.user_data >> 56 {
+            RECEIVE => Operation::Receive { conn },
             ACCEPT => Operation::Accept { listener: index },
-            RECEIVE => {
-                let generation = (self.user_data >> 32) as u32 & 0xff_ffff;
-                Operation::Receive { conn: ConnId { slot: index as u32, generation } }
-            }
+            CANCEL => Operation::NotCancelled { conn },
             SEND => Operation::Send { index },
             SYNC => Operation::Sync { index },
             TIMER => Operation::Timer,
+            BELL => Operation::Bell,
             kind => unreachable!("completions of kind {kind} are not kept"),
         }
     }
@@ -145,7 +153,10 @@ pub(crate) struct Ring {
     messages: Vec<Box<Message>>,
     messages_used: usize,
     timespec: Box<Timespec>,
-    receives: usize,
+    /// Where the bell's count is read to.
+    bell: Box<[u8; 8]>,
+    /// Receives and reads that may write to our memory.
+    reads: usize,
 }
 
 /// How many unused `sendmsg` headers are kept.
@@ -187,7 +198,8 @@ impl Ring {
             messages: Vec::new(),
             messages_used: 0,
             timespec: Box::new(Timespec::new()),
-            receives: 0,
+            bell: Box::new([0; 8]),
+            reads: 0,
         })
     }
 
@@ -233,6 +245,18 @@ impl Ring {
         }
     }
 
+    /// Submits everything and sleeps until something completes, or for `time` at most.
+    pub fn nap(&mut self, time: Duration) {
+        let timespec = Timespec::from(time);
+        let arguments = SubmitArgs::new().timespec(&timespec);
+        if let Err(error) = self.uring.submitter().submit_with_args(1, &arguments) {
+            let code = error.raw_os_error();
+            let fine = matches!(code, Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY));
+            assert!(fine, "the kernel refuses to wait: {error}");
+        }
+        self.take_completions();
+    }
+
     fn take_completions(&mut self) {
         for entry in self.uring.completion() {
             let completion =
@@ -243,7 +267,7 @@ impl Ring {
                     continue;
                 }
                 IGNORED => continue,
-                RECEIVE if !completion.more() => self.receives -= 1,
+                RECEIVE | BELL if !completion.more() => self.reads -= 1,
                 _ => {}
             }
             self.completions.push(completion);
@@ -292,21 +316,22 @@ impl Ring {
     /// Receives once.
     pub fn receive_once(&mut self, fd: RawFd, conn: ConnId) {
         let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
-        self.receives += 1;
-        self.push(&entry.flags(Flags::BUFFER_SELECT).user_data(receive_data(conn)));
+        self.reads += 1;
+        self.push(&entry.flags(Flags::BUFFER_SELECT).user_data(conn_data(RECEIVE, conn)));
     }
 
     /// Receives until cancelled or failed.
     pub fn receive(&mut self, fd: RawFd, conn: ConnId) {
         let entry = opcode::RecvMulti::new(Fd(fd), BUFFER_GROUP).build();
-        self.receives += 1;
-        self.push(&entry.user_data(receive_data(conn)));
+        self.reads += 1;
+        self.push(&entry.user_data(conn_data(RECEIVE, conn)));
     }
 
-    /// Stops receiving. What was received already still completes; then the receive ends.
+    /// Stops receiving. What was received already still completes; then the receive ends. When the kernel
+    /// does not find it, because it ended or is just being carried out, that completes too.
     pub fn cancel_receive(&mut self, conn: ConnId) {
-        let entry = opcode::AsyncCancel::new(receive_data(conn)).build();
-        self.push(&entry.user_data(user_data(IGNORED, 0)));
+        let entry = opcode::AsyncCancel::new(conn_data(RECEIVE, conn)).build();
+        self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(conn_data(CANCEL, conn)));
     }
 
     /// Bytes that a receive put into a buffer.
@@ -393,6 +418,13 @@ impl Ring {
         self.push(&entry.user_data(user_data(SYNC, index)));
     }
 
+    /// Waits for the bell to ring, once.
+    pub fn await_bell(&mut self, bell_fd: RawFd) {
+        let entry = opcode::Read::new(Fd(bell_fd), self.bell.as_mut_ptr(), 8).build();
+        self.reads += 1;
+        self.push(&entry.user_data(user_data(BELL, 0)));
+    }
+
     fn set_timespec(&mut self, after_ms: u64) -> *const Timespec {
         *self.timespec = Timespec::new().sec(after_ms / 1_000).nsec((after_ms % 1_000) as u32 * 1_000_000);
         &raw const *self.timespec
@@ -424,14 +456,14 @@ pub(crate) enum EventFd {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.receives == 0 && self.flights.len() == 0 {
+        if self.reads == 0 && self.flights.len() == 0 {
             return;
         }
         // The kernel may still read or write our memory: end all requests, and wait for their ends.
         let tenth = Timespec::new().nsec(100_000_000);
         let _ = self.uring.submitter().register_sync_cancel(Some(tenth), CancelBuilder::any());
         for _ in 0..CLOSE_WAITS_MAX {
-            let wait = io_uring::types::SubmitArgs::new().timespec(&tenth);
+            let wait = SubmitArgs::new().timespec(&tenth);
             let waited = self.uring.submitter().submit_with_args(1, &wait);
             self.take_completions();
             for completion in std::mem::take(&mut self.completions) {
@@ -439,7 +471,7 @@ impl Drop for Ring {
                     self.flights.remove(index);
                 }
             }
-            if self.receives == 0 && self.flights.len() == 0 {
+            if self.reads == 0 && self.flights.len() == 0 {
                 return;
             }
             if waited.is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
@@ -448,6 +480,7 @@ impl Drop for Ring {
         }
         tracing::warn!("the kernel holds on to requests of a closed ring; their memory is left to it");
         std::mem::forget(std::mem::take(&mut self.flights));
+        std::mem::forget(std::mem::replace(&mut self.bell, Box::new([0; 8])));
         let leaked = ReceiveBuffers::new(1).map(|fresh| std::mem::replace(&mut self.buffers, fresh));
         std::mem::forget(leaked);
     }

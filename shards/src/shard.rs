@@ -1,19 +1,17 @@
 //! One shard's thread: its executor, and the task that turns and sleeps.
 
 use std::any::Any;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use glommio::io::BufferedFile;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use ringmq_turn::{Core, ShardId};
 
-use crate::config::{EXECUTOR_HELD_MS, FAILURE_GRACE_MS, RuntimeConfig};
+use crate::config::{FAILURE_GRACE_MS, RuntimeConfig};
 use crate::driver::{Driver, Next, OnEvent, Parts};
-use crate::error::{RingError, ShardFailure, StartError};
+use crate::error::{ShardFailure, StartError};
 use crate::listen::{Listener, listen_error};
 use crate::mesh::Mesh;
 use crate::ring::Ring;
@@ -38,12 +36,6 @@ pub(crate) struct Setup<C: Core> {
     pub go: Receiver<()>,
 }
 
-/// glommio's preemption timer, out of the way. When it fires between two steps of an executor's loop,
-/// glommio 0.9 takes "preempted before anything ran" for "nothing to run" and sleeps on a task that is
-/// runnable, for ever. That takes no more than a CPU that is busy with something else for as long as the
-/// timer. (Fixed in glommio's successor repository in 2026, not in a release.)
-const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// What a shard left undone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Left {
@@ -58,36 +50,24 @@ pub(crate) fn spawn<C: Core + 'static>(setup: Setup<C>) -> Result<ExecutorJoinHa
         .name(&format!("shard-{shard}"))
         // The data path does not use glommio's rings.
         .io_memory(64 * 1024)
-        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || run(setup))
         .map_err(|error| StartError::Executor { shard, cpu, cause: error.to_string() })
 }
 
 async fn run<C: Core + 'static>(setup: Setup<C>) -> Left {
     let (me, shared) = (setup.me, Arc::clone(&setup.shared));
-    // The first sleep of a process's executors registers a memory barrier, which takes 27 ms.
-    glommio::timer::sleep(Duration::from_micros(1)).await;
-    let bed = match bed(&shared, me) {
-        Ok(bed) => bed,
-        Err(source) => {
-            let _ = setup.progress.send(Err(StartError::Ring { shard: me, source }));
-            return Left::default();
-        }
-    };
     let left = match start(setup) {
-        Some(driver) => drive(driver, &bed).await,
+        Some(driver) => drive(driver),
         None => Left::default(),
     };
     shared.set_quiet(me, true);
-    // A file that is merely dropped is closed by an executor that goes on, which this one does not.
-    let _ = bed.close().await;
     left
 }
 
 /// Everything up to the first turn; `None` when this shard or another could not start.
 fn start<C: Core>(setup: Setup<C>) -> Option<Driver<C>> {
     let Setup { me, config, make_core, on_event, shared, mesh, listeners, progress, go, .. } = setup;
-    let ring = match Ring::new(&config, shared.peer(me).bell.raw_fd()) {
+    let ring = match Ring::new(&config) {
         Ok(ring) => ring,
         Err(source) => {
             let _ = progress.send(Err(StartError::Ring { shard: me, source }));
@@ -113,44 +93,22 @@ fn start<C: Core>(setup: Setup<C>) -> Option<Driver<C>> {
     listens.then_some(driver)
 }
 
-/// What the shard sleeps on.
-fn bed<Command>(shared: &Shared<Command>, me: ShardId) -> Result<BufferedFile, RingError> {
-    let fd = shared
-        .peer(me)
-        .bell
-        .descriptor()
-        .map_err(|source| RingError::Other { what: "an eventfd to sleep on", source })?;
-    // SAFETY: the descriptor was made for this and belongs to no one else.
-    Ok(unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) })
-}
-
-async fn drive<C: Core>(mut driver: Driver<C>, bed: &BufferedFile) -> Left {
+/// Runs a shard to its end. Its executor has no other task, so it need not be given a turn: the shard
+/// sleeps in its own ring.
+fn drive<C: Core>(mut driver: Driver<C>) -> Left {
     let spin = driver.spin_time();
     let mut failed = None;
     let mut busy = false;
-    let mut held_since_ms = driver.now_ms();
     while failed.is_none() {
         match catch_unwind(AssertUnwindSafe(|| driver.turn())) {
-            Ok(Next::Turn) => {
-                busy = true;
-                if driver.now_ms() >= held_since_ms + EXECUTOR_HELD_MS {
-                    let_others_run().await;
-                    held_since_ms = driver.now_ms();
-                }
-            }
+            Ok(Next::Turn) => busy = true,
             Ok(Next::Sleep) => {
                 if std::mem::take(&mut busy) && !spin.is_zero() && driver.spin(spin) {
                     continue;
                 }
-                if driver.fall_asleep() {
-                    if let Err(error) = bed.read_at(0, size_of::<u64>()).await {
-                        failed = Some(format!("cannot sleep: {error}"));
-                    }
-                    driver.wake_up();
-                    // Woken for something: what follows it comes soon, if at all.
-                    busy = true;
-                    held_since_ms = driver.now_ms();
-                }
+                driver.sleep();
+                // Woken for something: what follows it comes soon, if at all.
+                busy = true;
             }
             Ok(Next::End) => break,
             Err(panic) => failed = Some(panic_message(panic.as_ref())),
@@ -161,12 +119,6 @@ async fn drive<C: Core>(mut driver: Driver<C>, bed: &BufferedFile) -> Left {
         driver.shared.fail(failure, Duration::from_millis(FAILURE_GRACE_MS));
     }
     finish(driver)
-}
-
-/// Gives glommio's other tasks and its rings a turn. Through a timer, and not `yield_if_needed`: see
-/// `PREEMPT_TIMER`.
-async fn let_others_run() {
-    glommio::timer::sleep(Duration::ZERO).await;
 }
 
 /// Lets go of everything. A core that panicked may panic again when it is dropped.

@@ -6,10 +6,10 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use ringmq_turn::Now;
 
-/// A blocking eventfd with a count of 0.
+/// An eventfd with a count of 0, which does not block.
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -62,17 +62,4 @@ pub(crate) fn affinity_set() -> io::Result<libc::cpu_set_t> {
     }
     // SAFETY: a cpu_set_t is plain words, all of them zeroed or written.
     Ok(unsafe { set.assume_init() })
-}
-
-/// The soft limit of a resource, `None` when unlimited.
-pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<Option<u64>> {
-    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: the pointer is valid for a write of an rlimit.
-    let code = unsafe { libc::getrlimit(resource, limit.as_mut_ptr()) };
-    if code != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it wrote the limit.
-    let limit = unsafe { limit.assume_init() };
-    Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur))
 }
