@@ -30,8 +30,6 @@ pub(crate) enum Operation {
     NotCancelled { conn: ConnId },
     /// A file sync.
     Sync { index: usize },
-    /// The timer.
-    Timer,
     /// Another thread rang the bell.
     Bell,
 }
@@ -58,10 +56,9 @@ const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const SEND_NOW: u64 = 4;
 const SYNC: u64 = 5;
-const TIMER: u64 = 6;
-const CANCEL: u64 = 7;
-const BELL: u64 = 8;
-const IGNORED: u64 = 9;
+const CANCEL: u64 = 6;
+const BELL: u64 = 7;
+const IGNORED: u64 = 8;
 
 /// The kind in 8 bits, a connection's generation in 24, an index in 32.
 fn user_data(kind: u64, index: usize) -> u64 {
@@ -85,7 +82,6 @@ impl Completion {
             CANCEL => Operation::NotCancelled { conn },
             SEND => Operation::Send { index },
             SYNC => Operation::Sync { index },
-            TIMER => Operation::Timer,
             BELL => Operation::Bell,
             kind => unreachable!("completions of kind {kind} are not kept"),
         }
@@ -152,11 +148,7 @@ pub(crate) struct Ring {
     #[expect(clippy::vec_box, reason = "requests point to the headers while the list grows")]
     messages: Vec<Box<Message>>,
     messages_used: usize,
-    timespec: Box<Timespec>,
-    /// Where the bell's count is read to.
-    bell: Box<[u8; 8]>,
-    /// Receives and reads that may write to our memory.
-    reads: usize,
+    receives: usize,
 }
 
 /// How many unused `sendmsg` headers are kept.
@@ -165,8 +157,8 @@ const MESSAGES_KEPT_MAX: usize = 64;
 const CLOSE_WAITS_MAX: usize = 20;
 
 impl Ring {
-    /// A ring with its receive buffers, whose completions are told to an eventfd.
-    pub fn new(config: &RuntimeConfig, eventfd: RawFd) -> Result<Self, RingError> {
+    /// A ring with its receive buffers.
+    pub fn new(config: &RuntimeConfig) -> Result<Self, RingError> {
         let uring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -184,7 +176,6 @@ impl Ring {
         for id in 0..buffers.count() {
             buffers.give_back(id);
         }
-        submitter.register_eventfd(eventfd).map_err(|source| RingError::new("an eventfd", source))?;
         if let Ok(everywhere) = sys::affinity_set() {
             // Workers would otherwise sync files on the shard's own CPU. Failing that, they do.
             let _ = submitter.register_iowq_aff(&everywhere);
@@ -197,9 +188,7 @@ impl Ring {
             flights: Flights::default(),
             messages: Vec::new(),
             messages_used: 0,
-            timespec: Box::new(Timespec::new()),
-            bell: Box::new([0; 8]),
-            reads: 0,
+            receives: 0,
         })
     }
 
@@ -245,10 +234,11 @@ impl Ring {
         }
     }
 
-    /// Submits everything and sleeps until something completes, or for `time` at most.
-    pub fn nap(&mut self, time: Duration) {
-        let timespec = Timespec::from(time);
-        let arguments = SubmitArgs::new().timespec(&timespec);
+    /// Submits everything and sleeps until something completes, or the time is over.
+    pub fn sleep(&mut self, time: Option<Duration>) {
+        let timespec = time.map(Timespec::from);
+        let arguments = SubmitArgs::new();
+        let arguments = timespec.as_ref().map_or(arguments, |timespec| arguments.timespec(timespec));
         if let Err(error) = self.uring.submitter().submit_with_args(1, &arguments) {
             let code = error.raw_os_error();
             let fine = matches!(code, Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY));
@@ -267,7 +257,7 @@ impl Ring {
                     continue;
                 }
                 IGNORED => continue,
-                RECEIVE | BELL if !completion.more() => self.reads -= 1,
+                RECEIVE if !completion.more() => self.receives -= 1,
                 _ => {}
             }
             self.completions.push(completion);
@@ -292,15 +282,6 @@ impl Ring {
         !self.uring.submission().is_empty()
     }
 
-    /// Turns the eventfd on before sleeping, and off when awake.
-    pub fn set_eventfd(&mut self, state: EventFd) {
-        let queue = self.uring.completion();
-        match state {
-            EventFd::On => queue.enable_eventfd(),
-            EventFd::Off => queue.disable_eventfd(),
-        }
-    }
-
     /// Accepts connections until cancelled or failed.
     pub fn accept(&mut self, listener_fd: RawFd, listener: usize) {
         let entry = opcode::AcceptMulti::new(Fd(listener_fd)).flags(libc::SOCK_CLOEXEC).build();
@@ -316,14 +297,14 @@ impl Ring {
     /// Receives once.
     pub fn receive_once(&mut self, fd: RawFd, conn: ConnId) {
         let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
-        self.reads += 1;
+        self.receives += 1;
         self.push(&entry.flags(Flags::BUFFER_SELECT).user_data(conn_data(RECEIVE, conn)));
     }
 
     /// Receives until cancelled or failed.
     pub fn receive(&mut self, fd: RawFd, conn: ConnId) {
         let entry = opcode::RecvMulti::new(Fd(fd), BUFFER_GROUP).build();
-        self.reads += 1;
+        self.receives += 1;
         self.push(&entry.user_data(conn_data(RECEIVE, conn)));
     }
 
@@ -420,43 +401,14 @@ impl Ring {
 
     /// Waits for the bell to ring, once.
     pub fn await_bell(&mut self, bell_fd: RawFd) {
-        let entry = opcode::Read::new(Fd(bell_fd), self.bell.as_mut_ptr(), 8).build();
-        self.reads += 1;
+        let entry = opcode::PollAdd::new(Fd(bell_fd), libc::POLLIN as u32).build();
         self.push(&entry.user_data(user_data(BELL, 0)));
     }
-
-    fn set_timespec(&mut self, after_ms: u64) -> *const Timespec {
-        *self.timespec = Timespec::new().sec(after_ms / 1_000).nsec((after_ms % 1_000) as u32 * 1_000_000);
-        &raw const *self.timespec
-    }
-
-    /// Starts the timer.
-    pub fn start_timer(&mut self, after_ms: u64) {
-        let timespec = self.set_timespec(after_ms);
-        let entry = opcode::Timeout::new(timespec).build();
-        self.push(&entry.user_data(user_data(TIMER, 0)));
-    }
-
-    /// Moves the running timer.
-    pub fn move_timer(&mut self, after_ms: u64) {
-        let timespec = self.set_timespec(after_ms);
-        let entry = opcode::TimeoutUpdate::new(user_data(TIMER, 0), timespec).build();
-        self.push(&entry.user_data(user_data(IGNORED, 0)));
-    }
-}
-
-/// Whether completions are told to the eventfd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EventFd {
-    /// They are: the shard may sleep.
-    On,
-    /// They are not: the shard looks by itself.
-    Off,
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.reads == 0 && self.flights.len() == 0 {
+        if self.receives == 0 && self.flights.len() == 0 {
             return;
         }
         // The kernel may still read or write our memory: end all requests, and wait for their ends.
@@ -471,7 +423,7 @@ impl Drop for Ring {
                     self.flights.remove(index);
                 }
             }
-            if self.reads == 0 && self.flights.len() == 0 {
+            if self.receives == 0 && self.flights.len() == 0 {
                 return;
             }
             if waited.is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
@@ -480,7 +432,6 @@ impl Drop for Ring {
         }
         tracing::warn!("the kernel holds on to requests of a closed ring; their memory is left to it");
         std::mem::forget(std::mem::take(&mut self.flights));
-        std::mem::forget(std::mem::replace(&mut self.bell, Box::new([0; 8])));
         let leaked = ReceiveBuffers::new(1).map(|fresh| std::mem::replace(&mut self.buffers, fresh));
         std::mem::forget(leaked);
     }
