@@ -35,7 +35,7 @@ fn watch(epoll: i32, fd: i32) {
 }
 
 fn run(listener: &TcpListener) {
-    super::load::take_first_cpu();
+    super::load::share_cpu();
     // SAFETY: takes no pointers.
     let epoll = unsafe { libc::epoll_create1(0) };
     watch(epoll, listener.as_raw_fd());

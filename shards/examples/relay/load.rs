@@ -1,18 +1,19 @@
-//! The load: frames kept under way on every channel, from one busy thread.
+//! The load, in rounds: every publisher sends, then every subscriber receives. It shares the server's CPU
+//! and goes first, so that the server always finds a whole round, whatever else the machine does.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const FRAME_BYTES: usize = 64;
 
-/// How many publish, how many receive, and how many frames are under way for each publisher.
+/// How many publish, how many receive, and how many frames a publisher sends in a round.
 pub struct Scenario {
     publishers: usize,
     subscribers: usize,
-    window: usize,
+    frames: usize,
 }
 
 impl FromStr for Scenario {
@@ -20,32 +21,21 @@ impl FromStr for Scenario {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Vec<usize> = text.split('-').filter_map(|part| part.parse().ok()).collect();
-        let [publishers, subscribers, window] = numbers[..] else {
-            return Err(format!("{text} is not publishers-subscribers-window"));
+        let [publishers, subscribers, frames] = numbers[..] else {
+            return Err(format!("{text} is not publishers-subscribers-frames"));
         };
-        Ok(Self { publishers, subscribers, window })
+        Ok(Self { publishers, subscribers, frames })
     }
 }
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.publishers, self.subscribers, self.window)
+        write!(f, "{}-{}-{}", self.publishers, self.subscribers, self.frames)
     }
 }
 
-/// Leaves the first CPU to the server.
-pub fn avoid_first_cpu() {
-    let mut set = affinity();
-    // SAFETY: the indices are below CPU_SETSIZE.
-    let first = (0..64).find(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).unwrap();
-    // SAFETY: as above.
-    unsafe { libc::CPU_CLR(first, &mut set) };
-    // SAFETY: the pointer is valid for a read of the size given. With one CPU it fails, and is not needed.
-    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-}
-
 /// Pins the thread to the first CPU.
-pub fn take_first_cpu() {
+pub fn share_cpu() {
     let mut set = affinity();
     // SAFETY: the indices are below CPU_SETSIZE.
     let first = (0..64).find(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).unwrap();
@@ -55,6 +45,17 @@ pub fn take_first_cpu() {
     unsafe { libc::CPU_SET(first, &mut set) };
     // SAFETY: the pointer is valid for a read of the size given.
     unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+}
+
+/// Runs the thread before all others of its CPU: the server gets it when the load waits. Without the right
+/// to it, figures depend on what else runs.
+pub fn go_first() {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the pointer is valid for a read of a sched_param.
+    let code = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) };
+    if code != 0 {
+        eprintln!("no real-time priority for the load: expect noise");
+    }
 }
 
 fn affinity() -> libc::cpu_set_t {
@@ -83,81 +84,56 @@ fn introduce(addr: SocketAddr, role: u8, channel: usize) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream.write_all(&[role, channel as u8]).unwrap();
     stream.read_exact(&mut [0]).unwrap();
-    stream.set_nonblocking(true).unwrap();
     stream
 }
 
 struct Load {
-    publishers: Vec<(TcpStream, u64)>,
-    subscribers: Vec<(TcpStream, u64)>,
-    window_bytes: u64,
+    publishers: Vec<TcpStream>,
+    subscribers: Vec<TcpStream>,
+    /// What a publisher sends in one round.
+    round_bytes: usize,
+    /// What a subscriber receives in one round.
+    share_bytes: usize,
     buffer: Vec<u8>,
 }
 
 impl Load {
-    /// One round over all connections. A publisher's window is what its own subscriber has received, or
-    /// its share of what the only one has.
+    /// Writes a round, and leaves the server alone until it should have passed all of it on.
     fn round(&mut self) {
-        let (publishers, subscribers) = (self.publishers.len(), self.subscribers.len());
-        for at in 0..publishers {
-            let received = match (publishers, subscribers) {
-                (_, 1) => self.subscribers[0].1 / publishers as u64,
-                (1, _) => self.subscribers.iter().map(|subscriber| subscriber.1).min().unwrap(),
-                _ => self.subscribers[at % subscribers].1,
-            };
-            let (stream, sent) = &mut self.publishers[at];
-            let room =
-                (self.window_bytes + received).saturating_sub(*sent) as usize / FRAME_BYTES * FRAME_BYTES;
-            if room > 0 {
-                match stream.write(&self.buffer[..room.min(32 * 1024)]) {
-                    Ok(count) => *sent += count as u64,
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-                }
-            }
+        for publisher in &mut self.publishers {
+            publisher.write_all(&self.buffer[..self.round_bytes]).unwrap();
         }
-        for (stream, received) in &mut self.subscribers {
-            match stream.read(&mut self.buffer) {
-                Ok(count) => *received += count as u64,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-            }
+        let frames = self.subscribers.len() * self.share_bytes / FRAME_BYTES;
+        std::thread::sleep(Duration::from_micros(300) + Duration::from_nanos(200) * frames as u32);
+        for subscriber in &mut self.subscribers {
+            subscriber.read_exact(&mut self.buffer[..self.share_bytes]).unwrap();
         }
-    }
-
-    fn received(&self) -> u64 {
-        self.subscribers.iter().map(|subscriber| subscriber.1).sum()
     }
 }
 
-/// CPU nanoseconds of the server's thread for each frame delivered, and millions delivered in a second:
-/// the medians of several spans.
-pub fn measure(scenario: &Scenario, addr: SocketAddr, thread: &str) -> (f64, f64) {
+/// CPU nanoseconds of the server's thread for each frame delivered: the median of several spans.
+pub fn measure(scenario: &Scenario, addr: SocketAddr, thread: &str) -> f64 {
     let channels = scenario.publishers.min(scenario.subscribers);
+    let round_bytes = scenario.frames * FRAME_BYTES;
+    let share_bytes = round_bytes * scenario.publishers / channels;
     let join = |role, count: usize| -> Vec<_> {
-        (0..count).map(|at| (introduce(addr, role, at % channels), 0)).collect()
+        (0..count).map(|at| introduce(addr, role, at % channels)).collect()
     };
-    let mut load = Load {
-        subscribers: join(b'S', scenario.subscribers),
-        publishers: join(b'P', scenario.publishers),
-        window_bytes: (scenario.window * FRAME_BYTES) as u64,
-        buffer: vec![b'x'; 64 * 1024],
-    };
-    let mut spans: Vec<(f64, f64)> = Vec::new();
-    for span in 0..10 {
-        let (cpu, received, since) = (cpu_ns(thread), load.received(), Instant::now());
-        while since.elapsed() < Duration::from_millis(250) {
-            for _ in 0..8 {
+    let subscribers = join(b'S', scenario.subscribers);
+    let buffer = vec![b'x'; round_bytes.max(share_bytes)];
+    let publishers = join(b'P', scenario.publishers);
+    let mut load = Load { subscribers, publishers, round_bytes, share_bytes, buffer };
+    let round_frames = share_bytes / FRAME_BYTES * scenario.subscribers;
+    let rounds = (100_000 / round_frames).clamp(20, 2_000);
+    let mut spans: Vec<f64> = (0..9)
+        .map(|_| {
+            let before = cpu_ns(thread);
+            for _ in 0..rounds {
                 load.round();
             }
-        }
-        let frames = (load.received() - received) as f64 / FRAME_BYTES as f64;
-        if span > 0 {
-            spans
-                .push(((cpu_ns(thread) - cpu) as f64 / frames, frames / since.elapsed().as_secs_f64() / 1e6));
-        }
-    }
-    let middle = |mut numbers: Vec<f64>| {
-        numbers.sort_by(f64::total_cmp);
-        numbers[numbers.len() / 2]
-    };
-    (middle(spans.iter().map(|span| span.0).collect()), middle(spans.iter().map(|span| span.1).collect()))
+            (cpu_ns(thread) - before) as f64 / (rounds * round_frames) as f64
+        })
+        .collect();
+    spans.sort_by(f64::total_cmp);
+    spans[spans.len() / 2]
 }
