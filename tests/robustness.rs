@@ -1,4 +1,5 @@
 //! What peers that misbehave, or come all at once, do to a broker on real sockets: nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringmq::{Broker, Limits, Message, QoS};
 use ringmq_codec::{
-    ConnAck, Connect, Decoded, Packet, PacketId, Subscribe, SubscribeFilter, SubscriptionOptions, Version,
-    frame,
+    ConnAck, Connect, Decoded, PacketId, Subscribe, SubscribeFilter, SubscriptionOptions, Version, frame,
 };
 
 /// A deadline, not a pace: everything comes far sooner.

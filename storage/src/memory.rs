@@ -55,8 +55,7 @@ impl MemoryLog {
     }
 
     fn keep(&mut self, view: &MessageView<'_>) -> Result<LogOffset, LogError> {
-        let shared =
-            view.shared_payload.filter(|payload| payload.len() >= SHARED_PAYLOAD_BYTES_MIN).cloned();
+        let shared = view.shared_payload.filter(|payload| payload.len() >= SHARED_PAYLOAD_BYTES_MIN).cloned();
         let copied = if shared.is_some() { &[][..] } else { view.payload };
         let mut bytes = Vec::with_capacity(view.topic.len() + view.properties.len() + copied.len());
         bytes.extend_from_slice(view.topic);
