@@ -128,6 +128,7 @@ impl Plan {
             version: env!("CARGO_PKG_VERSION"),
             sys_interval_ms: u64::from(self.config.sys.interval_s) * 1000,
             limits: self.config.shard_limits(self.shards),
+            refused_filters: self.config.refused_filters.clone(),
             ..EngineConfig::new(ringmq_turn::ShardId::new(0), self.shards, self.seed)
         }
     }

@@ -101,6 +101,8 @@ pub enum Kind {
     Levels,
     /// An IP address and a port.
     Address,
+    /// Topic filters, separated by commas.
+    Filters,
     /// A path.
     Path,
     /// `true` or `false`.
@@ -144,6 +146,9 @@ impl Kind {
             (Self::Choice(words), Value::Text(text)) => words.contains(&text.as_str()),
             (Self::Levels, Value::Text(text)) => text.split(',').all(is_level),
             (Self::Address, Value::Text(text)) => text.parse::<SocketAddr>().is_ok(),
+            (Self::Filters, Value::Text(text)) => {
+                text.split(',').all(|filter| ringmq_codec::check_filter(filter).is_ok())
+            }
             (Self::Path, Value::Text(text)) => !text.is_empty() && !text.contains('\0'),
             (Self::Bool, Value::Bool(_)) => true,
             (_, Value::Number(_) | Value::Text(_) | Value::Bool(_) | Value::Unset) => false,
@@ -158,7 +163,7 @@ impl Kind {
             }
             Self::Number { unit, .. } => Value::Number(unit.parse(text)?),
             Self::PowerOfTwo { .. } => Value::Number(Unit::Count.parse(text)?),
-            Self::Cpus | Self::Choice(_) | Self::Levels | Self::Address | Self::Path => {
+            Self::Cpus | Self::Choice(_) | Self::Levels | Self::Address | Self::Filters | Self::Path => {
                 Value::Text(text.to_owned())
             }
             Self::Bool => Value::Bool(text.parse().ok()?),
@@ -187,6 +192,7 @@ impl Kind {
             Self::Address => {
                 "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"".to_owned()
             }
+            Self::Filters => "topic filters separated by commas, such as \"private/#,test\"".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Bool => "true or false".to_owned(),
         }

@@ -246,6 +246,21 @@ pub const KEYS: &[Key<Config>] = &[
         "Levels of a topic name or filter."
     ),
     Key {
+        section: "limits",
+        name: "refused_filters",
+        kind: Kind::Filters,
+        flag: None,
+        doc: "Topic filters that nobody may subscribe to, separated by commas and compared as they are \
+              written: `a/#` does not refuse `a/b`. SUBACK answers 0x80 for them.",
+        get: |config| {
+            let filters = config.refused_filters.join(",");
+            if filters.is_empty() { Value::Unset } else { Value::Text(filters) }
+        },
+        set: |config, value| {
+            config.refused_filters = value.text().split(',').map(str::to_owned).collect();
+        },
+    },
+    Key {
         section: "log",
         name: "level",
         kind: Kind::Levels,

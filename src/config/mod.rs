@@ -42,6 +42,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// The bounds. What counts for the whole broker is whole here: see [`Config::shard_limits`].
     pub limits: Limits,
+    /// Topic filters that nobody may subscribe to.
+    pub refused_filters: Vec<String>,
     /// Connections open at a time; 0 for as many as the limit on open files allows.
     pub connections_max: u32,
     /// The program's own log.

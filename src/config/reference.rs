@@ -98,6 +98,7 @@ fn accepted(kind: &Kind) -> String {
         Kind::Levels => "Type: a level, or levels by module".to_owned(),
         Kind::Address => "Type: an IP address and a port".to_owned(),
         Kind::Path => "Type: a path".to_owned(),
+        Kind::Filters => "Type: topic filters, separated by commas".to_owned(),
         Kind::Bool => "Type: `true` or `false`".to_owned(),
     }
 }
