@@ -30,6 +30,9 @@ struct Joined {
     present: bool,
 }
 
+/// How the body of an MQTT 5 CONNECT begins: its protocol name and version.
+const V5_CONNECT: &[u8] = b"\0\x04MQTT\x05";
+
 /// Who chose a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientIdBy {
@@ -51,7 +54,7 @@ impl<L: Log> Engine<L> {
         }
         let connect = match Connect::decode(packet) {
             Ok(connect) => connect,
-            Err(error) => return Ok(self.refuse_undecoded(id, error, io)),
+            Err(error) => return Ok(self.refuse_undecoded(id, packet, error, io)),
         };
         let conn = self.conns.get_mut(id).expect("a packet comes from an open connection");
         conn.version = connect.version;
@@ -111,21 +114,30 @@ impl<L: Log> Engine<L> {
         }
     }
 
-    fn refuse_undecoded(&mut self, id: ConnId, error: DecodeError, io: &mut EngineIo) -> Flow {
+    /// A CONNECT that cannot be read: the reason where the client would understand it. [MQTT-3.1.4-1]
+    fn refuse_undecoded(
+        &mut self,
+        id: ConnId,
+        packet: &Frame<'_>,
+        error: DecodeError,
+        io: &mut EngineIo,
+    ) -> Flow {
         let conn = self.conns.get_mut(id).expect("a packet comes from an open connection");
-        match error {
-            DecodeError::UnsupportedProtocolVersion { level, name_known: true } => {
-                // A later version's client understands the form of MQTT 5. [MQTT-3.1.2-2]
-                conn.version = if level > 5 { Version::V5 } else { Version::V311 };
-                self.refuse_connect(id, ReasonCode::UnsupportedProtocolVersion, io)
-            }
-            DecodeError::ClientIdEmpty => self.refuse_connect(id, ReasonCode::ClientIdentifierNotValid, io),
-            _ => {
-                self.traffic.violations += 1;
-                self.close(id, io);
-                Flow::Gone
-            }
+        if let DecodeError::UnsupportedProtocolVersion { level, name_known: true } = error {
+            // A later version's client understands the form of MQTT 5. [MQTT-3.1.2-2]
+            conn.version = if level > 5 { Version::V5 } else { Version::V311 };
+            return self.refuse_connect(id, error.reason(), io);
         }
+        if error == DecodeError::ClientIdEmpty {
+            return self.refuse_connect(id, error.reason(), io);
+        }
+        if packet.body.starts_with(V5_CONNECT) {
+            conn.version = Version::V5;
+            return self.refuse_connect(id, error.reason(), io);
+        }
+        self.traffic.violations += 1;
+        self.close(id, io);
+        Flow::Gone
     }
 
     /// Answers CONNECT with a refusal and closes. [MQTT-3.1.4-2], [MQTT-3.2.2-7]

@@ -104,6 +104,35 @@ fn an_unknown_version_is_told_so() {
     );
 }
 
+/// A client of MQTT 5 understands a CONNACK, whatever its CONNECT lacks. [MQTT-3.1.4-1]
+#[test]
+fn a_malformed_connect_of_version_5_is_told_why() {
+    for (connect, reason, why) in [
+        ("packet 10 \"MQTT\" 05 03 00 00 00 00 01 'a'", "0x81", "reserved flag [MQTT-3.1.2-3]"),
+        ("packet 11 \"MQTT\" 05 02 00 00 00 00 01 'a'", "0x81", "fixed header flags [MQTT-3.1.2-12]"),
+        ("packet 10 \"MQTT\" 05 02 00 00 05 27 00 00 00 00 00 01 'a'", "0x82", "Maximum Packet Size 0"),
+        ("packet 10 \"MQTT\" 05 02 00 00 03 21 00 00 00 01 'a'", "0x82", "Receive Maximum 0"),
+        ("packet 10 \"MQTT\" 05 02 00 00 05 11 00 00 00 01 00 01 'a' 00", "0x81", "bytes behind the end"),
+        ("packet 10 \"MQTT\" 05 02 00 00 05 11 00 00 00 01 00 02 'a'", "0x81", "a string past the end"),
+        (
+            "packet 10 \"MQTT\" 05 02 00 00 0a 11 00 00 00 01 11 00 00 00 01 00 01 'a'",
+            "0x82",
+            "a property twice",
+        ),
+        ("packet 10 \"MQTT\" 05 02 00 00 03 23 00 01 00 01 'a'", "0x81", "a property of PUBLISH"),
+    ] {
+        println!("{why}");
+        check(&format!(
+            "
+            a << {connect}
+            a < CONNECT v5 id=a clean
+            a > CONNACK {reason}
+            a > closed
+            "
+        ));
+    }
+}
+
 /// [MQTT-3.1.2-1], [MQTT-3.1.4-1], [MQTT-3.1.4-6], [MQTT311-3.1.2-1], [MQTT311-3.1.4-1],
 /// [MQTT311-3.1.4-5], [MQTT311-3.2.2-6]: what is not MQTT gets no answer, and what comes after it is not looked at.
 #[test]
@@ -111,8 +140,7 @@ fn a_malformed_connect_is_not_answered() {
     for (connect, why) in [
         ("packet 10 \"HTTP\" 05 02 00 00 00 00 00", "another protocol [MQTT-3.1.2-1]"),
         ("packet 10 \"mqtt\" 05 02 00 00 00 00 01 'a'", "the name in lower case [MQTT-3.1.2-1]"),
-        ("packet 10 \"MQTT\" 05 03 00 00 00 00 01 'a'", "reserved flag [MQTT-3.1.2-3] [MQTT311-3.1.2-3]"),
-        ("packet 11 \"MQTT\" 05 02 00 00 00 00 01 'a'", "fixed header flags [MQTT-3.1.2-12]"),
+        ("packet 10 \"MQTT\" 04 03 00 00 00 01 'a'", "reserved flag [MQTT311-3.1.2-3]"),
         (
             "packet 10 \"MQTT\" 04 0a 00 00 00 01 'a'",
             "Will QoS without a will [MQTT-3.1.2-7] [MQTT311-3.1.2-11] [MQTT311-3.1.2-13]",
@@ -145,12 +173,6 @@ fn a_malformed_connect_is_not_answered() {
             "packet 10 \"MQTT\" 04 06 00 00 00 01 'a' 00 01 ff 00 00",
             "a will topic that is no UTF-8 [MQTT-3.1.3-11] [MQTT311-3.1.3-10]",
         ),
-        ("packet 10 \"MQTT\" 05 02 00 00 05 11 00 00 00 01 00 01 'a' 00", "bytes behind the end"),
-        ("packet 10 \"MQTT\" 05 02 00 00 05 11 00 00 00 01 00 02 'a'", "a string past the end"),
-        ("packet 10 \"MQTT\" 05 02 00 00 0a 11 00 00 00 01 11 00 00 00 01 00 01 'a'", "a property twice"),
-        ("packet 10 \"MQTT\" 05 02 00 00 03 21 00 00 00 01 'a'", "Receive Maximum 0"),
-        ("packet 10 \"MQTT\" 05 02 00 00 05 27 00 00 00 00 00 01 'a'", "Maximum Packet Size 0"),
-        ("packet 10 \"MQTT\" 05 02 00 00 03 23 00 01 00 01 'a'", "a property of PUBLISH"),
         ("hex 10 80 80 80 80 01", "a length of five bytes [MQTT-1.5.5-1]"),
     ] {
         println!("{why}");
