@@ -151,6 +151,11 @@ pub(crate) struct Ring {
     receives: usize,
 }
 
+/// How many sockets the kernel looks after in one system call that waits for nothing (its
+/// `IO_LOCAL_TW_DEFAULT_MAX`).
+const ENTER_COMPLETIONS: usize = 20;
+/// How many completions make a turn for which no more are looked for.
+const TURN_COMPLETIONS: usize = 1024;
 /// How many unused `sendmsg` headers are kept.
 const MESSAGES_KEPT_MAX: usize = 64;
 /// How often a ring that closes waits for the kernel, a tenth of a second each time.
@@ -222,9 +227,13 @@ impl Ring {
                 let again = matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY));
                 assert!(again, "the kernel refuses the ring: {error}");
             }
+            let before = self.completions.len();
             self.take_completions();
+            let taken = self.completions.len() - before;
+            // One system call does a few sockets' worth of work at most; a turn is worth more.
+            let more = taken >= ENTER_COMPLETIONS && self.completions.len() < TURN_COMPLETIONS;
             let queue = self.uring.submission();
-            if queue.is_empty() && !queue.cq_overflow() {
+            if queue.is_empty() && !queue.cq_overflow() && !more {
                 break;
             }
         }
@@ -245,6 +254,10 @@ impl Ring {
             assert!(fine, "the kernel refuses to wait: {error}");
         }
         self.take_completions();
+        static G: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| std::env::var("GATHER").is_ok());
+        if self.has_completions() && *G {
+            self.enter();
+        }
     }
 
     fn take_completions(&mut self) {

@@ -63,3 +63,16 @@ pub(crate) fn affinity_set() -> io::Result<libc::cpu_set_t> {
     // SAFETY: a cpu_set_t is plain words, all of them zeroed or written.
     Ok(unsafe { set.assume_init() })
 }
+
+/// The soft limit of a resource, `None` when unlimited.
+pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<Option<u64>> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the pointer is valid for a write of an rlimit.
+    let code = unsafe { libc::getrlimit(resource, limit.as_mut_ptr()) };
+    if code != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it wrote the limit.
+    let limit = unsafe { limit.assume_init() };
+    Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur))
+}
