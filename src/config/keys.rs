@@ -444,7 +444,7 @@ mod tests {
     fn every_limit_of_the_engine_is_a_key_of_the_same_name() {
         let debug = format!("{:#?}", Limits::default());
         let fields = debug.lines().filter_map(|line| line.trim().split_once(": ")).map(|(name, _)| name);
-        let mut fields: Vec<&str> = fields.chain(["connections_max"]).collect();
+        let mut fields: Vec<&str> = fields.chain(["connections_max", "refused_filters"]).collect();
         let mut keys: Vec<&str> =
             KEYS.iter().filter(|key| key.section == "limits").map(|key| key.name).collect();
         fields.sort_unstable();
