@@ -445,3 +445,39 @@ impl Drop for Ring {
         std::mem::forget(leaked);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    /// What `send_now` builds on: a send that fits leaves no completion and counts as whole; one that does
+    /// not, or not at all, says so.
+    #[test]
+    fn a_send_at_once_is_silent_only_when_all_of_it_went() {
+        let mut ring = Ring::new(&RuntimeConfig::default()).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let conn = ConnId { slot: 0, generation: 1 };
+        let mut send = |bytes: usize| {
+            let flight = Flight { conn, bytes: vec![7; bytes], shared: Vec::new(), done: 0 };
+            ring.send_now(ours.as_raw_fd(), flight);
+            ring.enter();
+            assert!(!ring.has_completions());
+            let mut settled = Vec::new();
+            ring.settle(&mut settled);
+            assert_eq!(settled.len(), 1);
+            settled[0].result
+        };
+        assert_eq!(send(1_000), 1_000);
+        let short = send(64 << 20);
+        assert!(0 < short && short < 64 << 20, "the socket took {short} bytes");
+        assert_eq!(send(1), -libc::EAGAIN);
+        let mut taken = vec![0; 1_000 + short as usize];
+        theirs.read_exact(&mut taken).unwrap();
+        assert!(taken.iter().all(|&byte| byte == 7));
+        drop(theirs);
+        assert_eq!(send(1), -libc::EPIPE);
+    }
+}
