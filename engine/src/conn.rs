@@ -8,7 +8,7 @@ use ringmq_codec::{
     DecodeError, Decoded, PacketId, ReasonCode, ReasonCodes, SubAck, UserProperties, Version, frame,
 };
 use ringmq_storage::Log;
-use ringmq_turn::{ConnId, ConnInfo};
+use ringmq_turn::{ConnId, ConnInfo, make_room_for};
 
 use crate::ids::SessionSlot;
 use crate::mesh::ReplayId;
@@ -102,6 +102,7 @@ const ACKS_WAITING_MAX: usize = 8192;
 impl Conns {
     pub(crate) fn insert(&mut self, id: ConnId, info: ConnInfo, now_ms: u64) {
         if self.slots.len() <= id.index() {
+            make_room_for(&mut self.slots, id.index());
             self.slots.resize_with(id.index() + 1, || None);
         }
         self.slots[id.index()] = Some(Conn {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hashbrown::{HashSet, HashTable};
 use ringmq_codec::{QoS, Version};
 use ringmq_storage::SessionRecord;
-use ringmq_turn::ConnId;
+use ringmq_turn::{ConnId, make_room_for};
 
 use crate::command::SubscriberId;
 use crate::hash::Hashing;
@@ -151,6 +151,8 @@ impl Sessions {
     /// Makes a session. A client id is entered under its name, an in-process subscriber is not.
     pub(crate) fn create(&mut self, new: &NewSession<'_>) -> SessionSlot {
         let slot = self.free.pop().unwrap_or_else(|| {
+            let next = self.slots.len();
+            make_room_for(&mut self.slots, next);
             self.slots.push(None);
             self.slots.len() as u32 - 1
         });

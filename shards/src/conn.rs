@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ringmq_turn::{ConnId, ConnInfo, ListenerId};
+use ringmq_turn::{ConnId, ConnInfo, ListenerId, make_room_for};
 
 use crate::listen::Socket;
 
@@ -107,6 +107,8 @@ impl Conns {
     /// Takes a slot for a new connection.
     pub fn insert(&mut self, socket: Socket, info: &ConnInfo) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
+            let next = self.slots.len();
+            make_room_for(&mut self.slots, next);
             self.slots.push(Conn::free());
             (self.slots.len() - 1) as u32
         });

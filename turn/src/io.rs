@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::{ConnId, Now, Outbox, ShardId, ShardSet, SyncTicket};
+use crate::{ConnId, Now, Outbox, ShardId, ShardSet, SyncTicket, make_room_for};
 
 /// A connection that moves to another shard.
 #[derive(Debug)]
@@ -171,6 +171,7 @@ impl<M, E> Io<M, E> {
     /// For drivers: makes the slot of a new connection usable.
     pub fn open(&mut self, conn: ConnId) {
         if self.outboxes.len() <= conn.index() {
+            make_room_for(&mut self.outboxes, conn.index());
             self.outboxes.resize_with(conn.index() + 1, Outbox::default);
             self.generations.resize(conn.index() + 1, 0);
         }

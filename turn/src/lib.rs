@@ -12,11 +12,13 @@
 #![forbid(unsafe_code)]
 
 mod core;
+mod grow;
 mod ids;
 mod io;
 mod outbox;
 
 pub use crate::core::{CloseReason, ConnInfo, Core, SyncFailure};
+pub use crate::grow::make_room_for;
 pub use crate::ids::{ConnId, ListenerId, Now, SHARDS_MAX, ShardId, ShardSet, SyncTicket};
 pub use crate::io::{HandOver, Io, ReadSwitch, SyncRequest};
 pub use crate::outbox::{Outbox, SharedPiece};
