@@ -93,14 +93,6 @@ pub enum StartError {
         /// What glommio said.
         cause: String,
     },
-    /// A shard's thread cannot be started.
-    #[error("shard {shard} cannot have a thread: {source}; look at `ulimit -u` and the cgroup's pids.max")]
-    Thread {
-        /// The shard.
-        shard: ShardId,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// A shard's core panicked while it was made.
     #[error(transparent)]
     Failed(#[from] ShardFailure),
