@@ -19,7 +19,7 @@ struct Layer {
 const LAYERS: &[Layer] = &[
     Layer {
         name: "ringmq",
-        inside: &["ringmq-codec", "ringmq-engine", "ringmq-shards", "ringmq-turn"],
+        inside: &["ringmq-codec", "ringmq-engine", "ringmq-shards", "ringmq-storage", "ringmq-turn"],
         outside: None,
     },
     Layer { name: "ringmq-codec", inside: &[], outside: Some(&["bytes", "thiserror"]) },
@@ -27,7 +27,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "ringmq-storage",
         inside: &["ringmq-codec", "ringmq-turn"],
-        outside: Some(&["bytes", "hashbrown", "memmap2", "crc32fast", "thiserror", "tracing"]),
+        outside: Some(&["bytes", "hashbrown", "memmap2", "crc32fast", "rustix", "thiserror", "tracing"]),
     },
     Layer {
         name: "ringmq-engine",

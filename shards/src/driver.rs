@@ -86,7 +86,7 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) lingering: VecDeque<(u64, ConnId)>,
     on_event: OnEvent<C::Event>,
     events: Vec<C::Event>,
-    syncs: Vec<Option<SyncRequest>>,
+    syncs: Vec<Option<(SyncRequest, Instant)>>,
     syncs_free: Vec<usize>,
     stopping: bool,
     /// While stopping: when it must be over.
@@ -205,9 +205,9 @@ impl<C: Core> Driver<C> {
     }
 
     fn synced(&mut self, index: usize, result: i32) {
-        let request = self.syncs[index].take().expect("a sync completes once");
+        let (request, since) = self.syncs[index].take().expect("a sync completes once");
         self.syncs_free.push(index);
-        let outcome = if result < 0 { Err(SyncFailure { errno: -result }) } else { Ok(()) };
+        let outcome = if result < 0 { Err(SyncFailure { errno: -result }) } else { Ok(since.elapsed()) };
         self.core.synced(request.ticket, outcome, &mut self.io);
         self.note_endings();
     }
@@ -221,7 +221,7 @@ impl<C: Core> Driver<C> {
                 self.syncs.len() - 1
             });
             self.ring.sync(request.file.as_raw_fd(), index);
-            self.syncs[index] = Some(request);
+            self.syncs[index] = Some((request, Instant::now()));
         }
         self.lists.syncs = requests;
     }

@@ -58,7 +58,7 @@ impl Core for Sorter {
     fn closed(&mut self, _: ConnId, _: CloseReason, _: &mut Io<(), ()>) {}
     fn message(&mut self, _: ShardId, (): (), _: &mut Io<(), ()>) {}
     fn command(&mut self, (): (), _: &mut Io<(), ()>) {}
-    fn synced(&mut self, _: SyncTicket, _: Result<(), SyncFailure>, _: &mut Io<(), ()>) {}
+    fn synced(&mut self, _: SyncTicket, _: Result<Duration, SyncFailure>, _: &mut Io<(), ()>) {}
     fn turn_over(&mut self, _: &mut Io<(), ()>) {}
     fn shutdown(&mut self, _: &mut Io<(), ()>) {}
 }
@@ -148,7 +148,7 @@ impl Core for Counter {
         (self.count, self.sent, self.seen) = (self.seen + count, self.seen, self.seen);
     }
 
-    fn synced(&mut self, _: SyncTicket, _: Result<(), SyncFailure>, _: &mut Io<u64, u64>) {}
+    fn synced(&mut self, _: SyncTicket, _: Result<Duration, SyncFailure>, _: &mut Io<u64, u64>) {}
 
     fn turn_over(&mut self, io: &mut Io<u64, u64>) {
         if self.me.index() == 0 {

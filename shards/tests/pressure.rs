@@ -113,7 +113,7 @@ impl Core for Puppet {
         }
     }
 
-    fn synced(&mut self, ticket: SyncTicket, outcome: Result<(), SyncFailure>, io: &mut Answers) {
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<Duration, SyncFailure>, io: &mut Answers) {
         io.event(Event::Synced(ticket.0, outcome.err().map(|failure| failure.errno)));
     }
 

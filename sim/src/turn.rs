@@ -1,5 +1,7 @@
 //! A turn of a shard: what has arrived is handed in.
 
+use std::time::Duration;
+
 use ringmq_turn::{CloseReason, ConnId, Core, ShardId, SyncFailure};
 
 use crate::client::{ClientId, Input, Place};
@@ -60,7 +62,7 @@ impl<C: Core> World<C> {
             }
             Source::Sync(ticket, errno) => {
                 self.note("synced", at, ticket.0);
-                let outcome = errno.map_or(Ok(()), |errno| Err(SyncFailure { errno }));
+                let outcome = errno.map_or(Ok(Duration::ZERO), |errno| Err(SyncFailure { errno }));
                 let shard = &mut self.shards[at];
                 shard.core.synced(ticket, outcome, &mut shard.io);
             }

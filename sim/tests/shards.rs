@@ -2,6 +2,8 @@
 
 mod toys;
 
+use std::time::Duration;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
@@ -240,7 +242,7 @@ impl Toy for Syncer {
         io.sync(SyncRequest { ticket: SyncTicket(ticket), file: Arc::clone(&self.file) });
     }
 
-    fn synced(&mut self, ticket: SyncTicket, outcome: Result<(), SyncFailure>, io: &mut ToyIo) {
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<Duration, SyncFailure>, io: &mut ToyIo) {
         io.event(outcome.map_or_else(|failure| failure.errno as u64, |()| ticket.0));
     }
 }

@@ -6,35 +6,63 @@
 //!
 //! invariant: no runtime, no socket and no clock in here, and nothing of MQTT beyond the fields of a
 //! record.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod disk;
+mod format;
+mod found;
+mod level;
 mod memory;
 mod record;
+mod recovered;
 
+pub use disk::{Disk, Segment};
+pub use format::{FormatError, decode, encode, encoded_len};
+pub use found::LogOptions;
+pub use level::{LEVELS, Level};
 pub use memory::MemoryLog;
-pub use record::{LogOffset, MessageView, QueuedAs, Record, SessionRecord};
+pub use record::{
+    LogOffset, MessageView, QueueNumber, QueuedAs, QueuedMessage, Record, SEGMENT_BYTES_MAX, SegmentId,
+    SessionRecord, SubscriptionIds, WillView,
+};
+pub use recovered::{
+    Damage, Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription, RecoveredWill,
+};
+
+use std::time::Duration;
 
 use ringmq_turn::{SyncFailure, SyncRequest, SyncTicket};
 
-/// Why a log refuses an append.
+/// Why a log refuses a message.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// There is no room for the record.
+    /// There is no room for the message.
     #[error("the log has no room for {bytes} more bytes; free space or raise its limit")]
     Full {
-        /// The size of the record.
+        /// The size of the message.
         bytes: usize,
     },
 }
 
+/// A compaction that is due or under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// What lies in segments below this one is to be written anew.
+    pub before: SegmentId,
+    /// How many bytes to copy in this turn, about.
+    pub bytes: usize,
+}
+
 /// One shard's log: owned by the shard, used from its thread only.
+///
+/// Messages are counted by reference. State is told as [`Record`]s, which never fail: what the disk has no
+/// room for waits in memory, and [`Log::reached`] stays behind until it has.
 pub trait Log {
-    /// Appends a record. A [`Record::Message`] starts with one reference, which
-    /// [`Log::release`] gives back.
+    /// Appends a message with one reference, which [`Log::release`] gives back.
     ///
     /// # Errors
     /// [`LogError::Full`], with nothing appended.
-    fn append(&mut self, record: Record<'_>) -> Result<LogOffset, LogError>;
+    fn keep(&mut self, message: &MessageView<'_>) -> Result<LogOffset, LogError>;
 
     /// The message at an offset to which a reference is held.
     fn message(&self, at: LogOffset) -> MessageView<'_>;
@@ -45,20 +73,123 @@ pub trait Log {
     /// Gives a reference back; without any, the message may go.
     fn release(&mut self, at: LogOffset);
 
-    /// How many records have been appended.
+    /// Appends a record that is not a message.
+    fn append(&mut self, record: Record<'_>);
+
+    /// What was appended since the last call belongs together: after a crash all of it is there, or none.
+    fn end_unit(&mut self);
+
+    /// The turn is over: what was appended is now as safe as [`Level::Written`] says, and files are made
+    /// or removed as needed. Called at the end of every turn, before anything of it is sent.
+    fn turn_over(&mut self);
+
+    /// How many records have been appended, messages included.
     fn appended(&self) -> u64;
 
-    /// How many of them are kept at the level that acknowledgements promise. An ack for what was
-    /// appended as number `n` waits until this is at least `n`.
-    fn accepted(&self) -> u64;
+    /// How many of them have reached a level. An ack for what was appended as number `n` waits until this
+    /// is at least `n`.
+    fn reached(&self, level: Level) -> u64;
 
-    /// What must be synced for [`Log::accepted`] to catch up, when nothing is under way. Asked once a
-    /// turn.
+    /// Whether QoS 1 and 2 publications have to be refused for want of space.
+    fn is_full(&self) -> bool;
+
+    /// Somebody waits for [`Level::Synced`] of all that was appended so far.
+    fn want_synced(&mut self);
+
+    /// What must be synced now. Asked after [`Log::turn_over`] until there is nothing.
     fn sync(&mut self) -> Option<SyncRequest>;
 
-    /// The outcome of a sync.
-    fn synced(&mut self, ticket: SyncTicket, outcome: Result<(), SyncFailure>);
+    /// The outcome of a sync, and how long it took.
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<Duration, SyncFailure>);
 
-    /// Bytes of memory that the log holds.
+    /// Bytes of memory that the log holds, what the kernel caches of its files aside.
     fn held_bytes(&self) -> u64;
+
+    /// The segment that is written to.
+    fn head(&self) -> SegmentId;
+
+    /// What there is to compact, if anything: decided anew when nothing is under way, from how many bytes
+    /// of living records other than messages the shard would write, about.
+    fn compaction(&mut self, state_bytes: u64) -> Option<Compaction>;
+
+    /// Copies a message of a segment that is compacted and moves one reference over to the copy. All
+    /// references to one message move to the same copy.
+    fn relocate(&mut self, at: LogOffset) -> LogOffset;
+
+    /// All that lay in the segments of the compaction was written anew. They go once that is synced and no
+    /// reference is left.
+    fn compacted(&mut self);
+
+    /// Figures for operators.
+    fn figures(&self) -> LogFigures;
+}
+
+/// What a log has done, and what it holds. All but the gauges only grow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogFigures {
+    /// Bytes on disk now, spare segments included.
+    pub disk_bytes: u64,
+    /// Bytes of messages that are referred to now.
+    pub live_bytes: u64,
+    /// Bytes appended.
+    pub appended_bytes: u64,
+    /// Bytes copied by compaction.
+    pub copied_bytes: u64,
+    /// Group commits.
+    pub commits: u64,
+    /// Group commits that failed.
+    pub commits_failed: u64,
+    /// Whether it has no room now.
+    pub full: bool,
+    /// How long group commits took, in microseconds.
+    pub commit_us: CommitTimes,
+}
+
+/// A histogram of group commits: how many took less than 2^n microseconds, and no less than half of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitTimes(pub [u64; 32]);
+
+impl CommitTimes {
+    /// Counts one.
+    pub fn count(&mut self, took: Duration) {
+        let micros = took.as_micros().min(u128::from(u32::MAX >> 1)) as u32;
+        self.0[(u32::BITS - micros.leading_zeros()) as usize] += 1;
+    }
+
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum += more;
+        }
+    }
+
+    /// An upper bound, in microseconds, of the fastest `percent` of them; 0 if there was none.
+    pub fn percentile_us(&self, percent: u64) -> u64 {
+        let total: u64 = self.0.iter().sum();
+        let wanted = (total * percent).div_ceil(100).max(1);
+        let mut sum = 0;
+        for (power, count) in self.0.iter().enumerate() {
+            sum += count;
+            if sum >= wanted {
+                return 1 << power;
+            }
+        }
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_bound_what_was_counted() {
+        let mut times = CommitTimes::default();
+        assert_eq!(times.percentile_us(50), 0);
+        for micros in [0, 1, 3, 200, 200, 200, 200, 200, 300, 5000] {
+            times.count(Duration::from_micros(micros));
+        }
+        assert_eq!((times.percentile_us(50), times.percentile_us(90)), (256, 512));
+        assert_eq!(times.percentile_us(100), 8192);
+    }
 }

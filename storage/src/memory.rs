@@ -1,9 +1,11 @@
 //! A log that keeps its messages in memory.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ringmq_turn::{SyncFailure, SyncRequest, SyncTicket};
 
-use crate::{Log, LogError, LogOffset, MessageView, Record};
+use crate::{Compaction, Level, Log, LogError, LogFigures, LogOffset, MessageView, Record, SegmentId};
 
 /// From this size up a payload that is shared already is kept by reference.
 const SHARED_PAYLOAD_BYTES_MIN: usize = 4096;
@@ -54,7 +56,7 @@ impl MemoryLog {
         Self { slots: Vec::new(), free: NO_SLOT, appended: 0, held_bytes: 0 }
     }
 
-    fn keep(&mut self, view: &MessageView<'_>) -> Result<LogOffset, LogError> {
+    fn place_message(&mut self, view: &MessageView<'_>) -> LogOffset {
         let shared = view.shared_payload.filter(|payload| payload.len() >= SHARED_PAYLOAD_BYTES_MIN).cloned();
         let copied = if shared.is_some() { &[][..] } else { view.payload };
         let mut bytes = Vec::with_capacity(view.topic.len() + view.properties.len() + copied.len());
@@ -72,7 +74,7 @@ impl MemoryLog {
         };
         self.held_bytes += kept.held_bytes();
         let index = self.place(Slot::Used(kept));
-        Ok(LogOffset::new(u64::from(index)))
+        LogOffset::new(u64::from(index))
     }
 
     fn place(&mut self, slot: Slot) -> u32 {
@@ -103,24 +105,9 @@ impl Kept {
 }
 
 impl Log for MemoryLog {
-    fn append(&mut self, record: Record<'_>) -> Result<LogOffset, LogError> {
+    fn keep(&mut self, message: &MessageView<'_>) -> Result<LogOffset, LogError> {
         self.appended += 1;
-        match record {
-            Record::Message(view) => self.keep(&view),
-            Record::SessionOpened { .. }
-            | Record::SessionClosed { .. }
-            | Record::SessionEnded { .. }
-            | Record::Subscribed { .. }
-            | Record::Unsubscribed { .. }
-            | Record::Queued { .. }
-            | Record::Sent { .. }
-            | Record::Received { .. }
-            | Record::Completed { .. }
-            | Record::Taken { .. }
-            | Record::Released { .. }
-            | Record::Retained { .. }
-            | Record::RetainedCleared { .. } => Ok(LogOffset::new(0)),
-        }
+        Ok(self.place_message(message))
     }
 
     fn message(&self, at: LogOffset) -> MessageView<'_> {
@@ -155,24 +142,56 @@ impl Log for MemoryLog {
         self.free = at.get() as u32;
     }
 
+    fn append(&mut self, _record: Record<'_>) {
+        self.appended += 1;
+    }
+
+    fn end_unit(&mut self) {}
+
+    fn turn_over(&mut self) {}
+
     fn appended(&self) -> u64 {
         self.appended
     }
 
-    fn accepted(&self) -> u64 {
+    fn reached(&self, _level: Level) -> u64 {
         self.appended
     }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn want_synced(&mut self) {}
 
     fn sync(&mut self) -> Option<SyncRequest> {
         None
     }
 
-    fn synced(&mut self, ticket: SyncTicket, _outcome: Result<(), SyncFailure>) {
+    fn synced(&mut self, ticket: SyncTicket, _outcome: Result<Duration, SyncFailure>) {
         unreachable!("a log in memory asks for no sync, got {ticket:?}");
     }
 
     fn held_bytes(&self) -> u64 {
         self.held_bytes
+    }
+
+    fn head(&self) -> SegmentId {
+        SegmentId::default()
+    }
+
+    fn compaction(&mut self, _state_bytes: u64) -> Option<Compaction> {
+        None
+    }
+
+    fn relocate(&mut self, at: LogOffset) -> LogOffset {
+        unreachable!("a log in memory compacts nothing, but {at:?} is to move");
+    }
+
+    fn compacted(&mut self) {}
+
+    fn figures(&self) -> LogFigures {
+        LogFigures { live_bytes: self.held_bytes, ..LogFigures::default() }
     }
 }
 
@@ -194,7 +213,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_until_its_last_reference_goes() {
         let mut log = MemoryLog::new();
-        let at = log.append(Record::Message(view("a/b", b"hello"))).unwrap();
+        let at = log.keep(&view("a/b", b"hello")).unwrap();
         log.retain(at);
         log.release(at);
         let read = log.message(at);
@@ -202,7 +221,7 @@ mod tests {
         assert_eq!((read.qos, read.expires_at_ms), (1, 7));
         log.release(at);
         assert_eq!(log.held_bytes(), 0);
-        let again = log.append(Record::Message(view("c", b"x"))).unwrap();
+        let again = log.keep(&view("c", b"x")).unwrap();
         assert_eq!(again, at, "a free slot is used again");
     }
 
@@ -211,7 +230,7 @@ mod tests {
         let mut log = MemoryLog::new();
         let payload = Bytes::from(vec![7; SHARED_PAYLOAD_BYTES_MIN]);
         let shared = MessageView { shared_payload: Some(&payload), ..view("t", &payload) };
-        let at = log.append(Record::Message(shared)).unwrap();
+        let at = log.keep(&shared).unwrap();
         assert_eq!(log.message(at).payload.as_ptr(), payload.as_ptr());
     }
 
@@ -219,7 +238,7 @@ mod tests {
     #[should_panic(expected = "without a reference")]
     fn a_released_message_cannot_be_read() {
         let mut log = MemoryLog::new();
-        let at = log.append(Record::Message(view("a", b""))).unwrap();
+        let at = log.keep(&view("a", b"")).unwrap();
         log.release(at);
         log.message(at);
     }

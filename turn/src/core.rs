@@ -1,6 +1,7 @@
 //! The trait that a shard's logic implements.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::{ConnId, Io, ListenerId, ShardId, SyncTicket};
 
@@ -65,11 +66,11 @@ pub trait Core {
     /// Another thread of the program asks for something.
     fn command(&mut self, command: Self::Command, io: &mut Io<Self::Message, Self::Event>);
 
-    /// What [`Io::sync`] asked for under this ticket is durable, or failed.
+    /// What [`Io::sync`] asked for under this ticket is durable, after so long, or failed.
     fn synced(
         &mut self,
         ticket: SyncTicket,
-        outcome: Result<(), SyncFailure>,
+        outcome: Result<Duration, SyncFailure>,
         io: &mut Io<Self::Message, Self::Event>,
     );
 

@@ -1,6 +1,8 @@
 //! A `Core` of which a test writes only what it needs.
 #![allow(dead_code)]
 
+use std::time::Duration;
+
 use ringmq_turn::*;
 
 /// Words that a toy exchanges: messages, commands and events are all numbers.
@@ -14,7 +16,7 @@ pub trait Toy {
     fn closed(&mut self, _conn: ConnId, _reason: CloseReason, _io: &mut ToyIo) {}
     fn message(&mut self, _from: ShardId, _message: u64, _io: &mut ToyIo) {}
     fn command(&mut self, _command: u64, _io: &mut ToyIo) {}
-    fn synced(&mut self, _ticket: SyncTicket, _outcome: Result<(), SyncFailure>, _io: &mut ToyIo) {}
+    fn synced(&mut self, _ticket: SyncTicket, _outcome: Result<Duration, SyncFailure>, _io: &mut ToyIo) {}
     fn turn_over(&mut self, _io: &mut ToyIo) {}
     fn shutdown(&mut self, _io: &mut ToyIo) {}
 }
@@ -46,7 +48,7 @@ impl<T: Toy> Core for Run<T> {
     fn command(&mut self, command: u64, io: &mut ToyIo) {
         self.0.command(command, io);
     }
-    fn synced(&mut self, ticket: SyncTicket, outcome: Result<(), SyncFailure>, io: &mut ToyIo) {
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<Duration, SyncFailure>, io: &mut ToyIo) {
         self.0.synced(ticket, outcome, io);
     }
     fn turn_over(&mut self, io: &mut ToyIo) {

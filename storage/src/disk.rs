@@ -1,0 +1,52 @@
+//! Where segments come from: a directory, or a simulation of one.
+
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::SegmentId;
+
+/// The bytes of one segment, as they lie in memory. Those past what was written are zero.
+pub trait Segment: Deref<Target = [u8]> + DerefMut {
+    /// What has to be synced for the bytes, as they are now, to survive power loss. Called once for each
+    /// sync, when it is asked for.
+    fn sync_file(&mut self) -> Arc<File>;
+
+    /// The last sync that was asked for succeeded.
+    fn synced(&mut self) {}
+}
+
+/// The segments of one shard.
+///
+/// What takes time is begun by one call and its outcome asked for by another, so that a turn does not wait.
+pub trait Disk {
+    /// A segment, ready to be read and written.
+    type Segment: Segment;
+
+    /// The segments that exist, lowest first.
+    fn list(&mut self) -> io::Result<Vec<SegmentId>>;
+
+    /// Opens one that exists, to read it; its bytes may be fewer than it was made with.
+    fn open(&mut self, id: SegmentId) -> io::Result<Self::Segment>;
+
+    /// Makes a segment of zeroes, durably: it exists after power loss, though with any bytes. Takes its
+    /// time; for the start.
+    ///
+    /// # Errors
+    /// No space is [`io::ErrorKind::StorageFull`].
+    fn create(&mut self, id: SegmentId, bytes: usize) -> io::Result<Self::Segment>;
+
+    /// Begins to make a segment. At most one is under way.
+    fn prepare(&mut self, id: SegmentId, bytes: usize);
+
+    /// The segment that [`Disk::prepare`] began, once it is made or cannot be.
+    fn prepared(&mut self) -> Option<io::Result<Self::Segment>>;
+
+    /// Removes a segment, in its own time. After power loss it may be there again.
+    fn remove(&mut self, id: SegmentId, segment: Self::Segment);
+
+    /// Puts damaged bytes aside for people to look at, under a name that says where they lay. Answers
+    /// where they are now.
+    fn quarantine(&mut self, id: SegmentId, place: usize, bytes: &[u8]) -> io::Result<String>;
+}
