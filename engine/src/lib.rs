@@ -376,7 +376,7 @@ impl<L: Log> Core for Engine<L> {
         self.on_command(command, io);
     }
 
-    fn synced(&mut self, ticket: SyncTicket, outcome: Result<(), SyncFailure>, _io: &mut EngineIo) {
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<std::time::Duration, SyncFailure>, _io: &mut EngineIo) {
         self.log.synced(ticket, outcome);
     }
 

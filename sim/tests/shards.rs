@@ -2,11 +2,10 @@
 
 mod toys;
 
-use std::time::Duration;
-
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_sim::{Network, Rng, START, World, for_each_seed};
 use ringmq_turn::*;
@@ -243,7 +242,7 @@ impl Toy for Syncer {
     }
 
     fn synced(&mut self, ticket: SyncTicket, outcome: Result<Duration, SyncFailure>, io: &mut ToyIo) {
-        io.event(outcome.map_or_else(|failure| failure.errno as u64, |()| ticket.0));
+        io.event(outcome.map_or_else(|failure| failure.errno as u64, |_| ticket.0));
     }
 }
 
