@@ -9,8 +9,8 @@
 //! to a multiple of eight. All numbers are little-endian.
 
 use crate::{
-    LogOffset, MessageView, QueueNumber, QueuedAs, QueuedMessage, Record, SegmentId, SessionRecord,
-    SubscriptionIds, WillView,
+    LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record, SegmentId,
+    SessionRecord, SubscriptionIds, WillView,
 };
 
 /// The version of all that is described here.
@@ -85,7 +85,6 @@ fn body_len(record: &Record<'_>) -> usize {
         Record::SessionClosed { .. } => 8 + 4 + 8,
         Record::SessionEnded { .. }
         | Record::WillGone { .. }
-        | Record::Taken { .. }
         | Record::Released { .. }
         | Record::Came { .. }
         | Record::Went { .. }
@@ -101,6 +100,7 @@ fn body_len(record: &Record<'_>) -> usize {
             8 + 8 + 8 + more
         }
         Record::Received { .. } | Record::Completed { .. } => 8 + 8,
+        Record::Taken { publication, .. } => 8 + if publication.is_some() { 8 } else { 0 },
         Record::RetainedCleared { topic } => topic.len(),
     }
 }
@@ -193,10 +193,22 @@ pub fn encode(record: &Record<'_>, out: &mut [u8]) {
             plain(kind::COMPLETED, 0, *session, &mut to);
             to.u64(number.0);
         }
-        Record::Taken { session, packet_id } => plain(kind::TAKEN, *packet_id, *session, &mut to),
+        Record::Taken { session, packet_id, publication } => {
+            to.head(kind::TAKEN, if publication.is_some() { MORE } else { 0 }, *packet_id);
+            to.u64(session.0);
+            if let Some(publication) = publication {
+                to.u64(publication.0);
+            }
+        }
         Record::Released { session, packet_id } => plain(kind::RELEASED, *packet_id, *session, &mut to),
-        Record::Came { session, packet_id } => plain(kind::CAME, *packet_id, *session, &mut to),
-        Record::Went { session, packet_id } => plain(kind::WENT, *packet_id, *session, &mut to),
+        Record::Came { publication } => {
+            to.head(kind::CAME, 0, 0);
+            to.u64(publication.0);
+        }
+        Record::Went { publication } => {
+            to.head(kind::WENT, 0, 0);
+            to.u64(publication.0);
+        }
         Record::Retained { message } => {
             to.head(kind::RETAINED, 0, 0);
             to.u64(message.get());
@@ -288,6 +300,10 @@ impl<'a> Reader<'a> {
         self.u64().map(SessionRecord)
     }
 
+    fn publication(&mut self) -> Result<PublicationRecord, FormatError> {
+        self.u64().map(PublicationRecord)
+    }
+
     fn number(&mut self) -> Result<QueueNumber, FormatError> {
         self.u64().map(QueueNumber)
     }
@@ -350,10 +366,14 @@ fn decode_body<'a>(
         kind::QUEUED => decode_queued(flags, small, from)?,
         kind::RECEIVED => Record::Received { session: from.session()?, number: from.number()? },
         kind::COMPLETED => Record::Completed { session: from.session()?, number: from.number()? },
-        kind::TAKEN => Record::Taken { session: from.session()?, packet_id: small },
+        kind::TAKEN => {
+            let session = from.session()?;
+            let publication = if flags & MORE != 0 { Some(from.publication()?) } else { None };
+            Record::Taken { session, packet_id: small, publication }
+        }
         kind::RELEASED => Record::Released { session: from.session()?, packet_id: small },
-        kind::CAME => Record::Came { session: from.session()?, packet_id: small },
-        kind::WENT => Record::Went { session: from.session()?, packet_id: small },
+        kind::CAME => Record::Came { publication: from.publication()? },
+        kind::WENT => Record::Went { publication: from.publication()? },
         kind::RETAINED => Record::Retained { message: from.offset()? },
         kind::RETAINED_CLEARED => Record::RetainedCleared { topic: from.text()? },
         unknown => return Err(FormatError::Kind(unknown)),
@@ -522,10 +542,12 @@ mod tests {
         check(Record::Queued { session, queued: QueuedMessage { ids, group: Some("$share/g/t"), ..queued } });
         check(Record::Received { session, number });
         check(Record::Completed { session, number });
-        check(Record::Taken { session, packet_id });
+        let publication = PublicationRecord(1 << 63);
+        check(Record::Taken { session, packet_id, publication: None });
+        check(Record::Taken { session, packet_id, publication: Some(publication) });
         check(Record::Released { session, packet_id });
-        check(Record::Came { session, packet_id });
-        check(Record::Went { session, packet_id });
+        check(Record::Came { publication });
+        check(Record::Went { publication });
         check(Record::Retained { message: LogOffset::at(SegmentId(0), 64) });
         check(Record::RetainedCleared { topic: "a/b" });
     }
@@ -555,7 +577,7 @@ mod tests {
             assert_eq!(text(&read), text(&record));
             kinds += 1;
         });
-        assert_eq!(kinds, 23);
+        assert_eq!(kinds, 24);
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub use found::LogOptions;
 pub use level::{LEVELS, Level};
 pub use memory::MemoryLog;
 pub use record::{
-    LogOffset, MessageView, QueueNumber, QueuedAs, QueuedMessage, Record, SEGMENT_BYTES_MAX, SegmentId,
-    SessionRecord, SubscriptionIds, WillView,
+    LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record,
+    SEGMENT_BYTES_MAX, SegmentId, SessionRecord, SubscriptionIds, WillView,
 };
 pub use recovered::{
     Damage, Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription, RecoveredWill,
@@ -87,7 +87,8 @@ pub trait Log {
     fn appended(&self) -> u64;
 
     /// How many of them have reached a level. An ack for what was appended as number `n` waits until this
-    /// is at least `n`.
+    /// is at least `n`. As nothing is sent before [`Log::turn_over`], what that will write without fail
+    /// counts as written already: all but what waits in memory for want of space.
     fn reached(&self, level: Level) -> u64;
 
     /// Whether QoS 1 and 2 publications have to be refused for want of space.

@@ -91,6 +91,11 @@ impl SessionRecord {
     }
 }
 
+/// A QoS 2 publication that goes to several shards: a number that no other publication of the store ever
+/// has. Made like [`SessionRecord`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicationRecord(pub u64);
+
 /// The number of a message in its session's queue: consecutive, from any start. The packet id that it is
 /// sent under follows from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -298,6 +303,9 @@ pub enum Record<'a> {
         session: SessionRecord,
         /// The packet id.
         packet_id: u16,
+        /// Its number where it went to other shards too: they may lack it after a crash, and know by the
+        /// number whether they do.
+        publication: Option<PublicationRecord>,
     },
     /// The session's client released a QoS 2 packet id.
     Released {
@@ -308,17 +316,13 @@ pub enum Record<'a> {
     },
     /// A QoS 2 publication came from another shard, and must not be taken from there twice.
     Came {
-        /// The publisher's session, on that shard.
-        session: SessionRecord,
-        /// The packet id there.
-        packet_id: u16,
+        /// The publication.
+        publication: PublicationRecord,
     },
     /// It will not come again.
     Went {
-        /// The publisher's session.
-        session: SessionRecord,
-        /// The packet id.
-        packet_id: u16,
+        /// The publication.
+        publication: PublicationRecord,
     },
     /// A message is now the retained one of its topic.
     Retained {

@@ -1,6 +1,6 @@
 //! What a log held when it was opened.
 
-use crate::{LogOffset, QueueNumber, QueuedAs, SegmentId, SessionRecord};
+use crate::{LogOffset, PublicationRecord, QueueNumber, QueuedAs, SegmentId, SessionRecord};
 
 /// All that was found in one shard's log. Every message that it names is in the log, with one reference for
 /// each time that it is named.
@@ -11,7 +11,7 @@ pub struct Recovered {
     /// The retained messages; their topics are their own.
     pub retained: Vec<LogOffset>,
     /// QoS 2 publications that came from other shards and may come again.
-    pub came: Vec<(SessionRecord, u16)>,
+    pub came: Vec<PublicationRecord>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     /// Sentences on what was lost to that: whose messages and subscriptions, as far as is known.
@@ -34,8 +34,9 @@ pub struct RecoveredSession {
     pub subscriptions: Vec<RecoveredSubscription>,
     /// Its will, if that was not published.
     pub will: Option<RecoveredWill>,
-    /// QoS 2 packet ids taken from its client and not released.
-    pub taken: Vec<u16>,
+    /// QoS 2 packet ids taken from its client and not released; with the publication's number where it went
+    /// to other shards too.
+    pub taken: Vec<(u16, Option<PublicationRecord>)>,
     /// What its queue held, in order, with gaps where messages are gone.
     pub messages: Vec<RecoveredMessage>,
     /// The number of the next message.
