@@ -70,7 +70,7 @@ impl Core for Relay {
     fn drained(&mut self, _: ConnId, _: &mut Io<(), ()>) {}
     fn message(&mut self, _: ShardId, (): (), _: &mut Io<(), ()>) {}
     fn command(&mut self, (): (), _: &mut Io<(), ()>) {}
-    fn synced(&mut self, _: SyncTicket, _: Result<(), SyncFailure>, _: &mut Io<(), ()>) {}
+    fn synced(&mut self, _: SyncTicket, _: Result<std::time::Duration, SyncFailure>, _: &mut Io<(), ()>) {}
     fn turn_over(&mut self, _: &mut Io<(), ()>) {}
     fn shutdown(&mut self, _: &mut Io<(), ()>) {}
 }
