@@ -34,6 +34,9 @@
 //! });
 //! ```
 //!
+//! A [`SimDisk`] stands by for cores that keep files: it survives them, and loses on a [`Crash`] what a
+//! real disk may lose.
+//!
 //! With `RINGMQ_TRACE` set in the environment, a world prints all that happens in it to stderr.
 //!
 //! invariant: nothing in this crate reads a real clock, opens a socket, starts a thread or knows MQTT.
@@ -42,6 +45,7 @@
 mod agenda;
 mod answers;
 mod client;
+mod disk;
 mod flow;
 mod network;
 mod rng;
@@ -52,6 +56,7 @@ mod turn;
 mod world;
 
 pub use client::ClientId;
+pub use disk::{BLOCK_BYTES, Crash, FileId, SimDisk};
 pub use network::Network;
 pub use rng::Rng;
 pub use seeds::for_each_seed;
