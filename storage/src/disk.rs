@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use crate::SegmentId;
@@ -15,6 +15,9 @@ pub trait Segment: Deref<Target = [u8]> + DerefMut {
 
     /// The last sync that was asked for succeeded.
     fn synced(&mut self) {}
+
+    /// All of the bytes are about to be read, front to back: a hint.
+    fn read_ahead(&mut self) {}
 }
 
 /// The segments of one shard.
@@ -30,8 +33,8 @@ pub trait Disk {
     /// Opens one that exists, to read it; its bytes may be fewer than it was made with.
     fn open(&mut self, id: SegmentId) -> io::Result<Self::Segment>;
 
-    /// Makes a segment of zeroes, durably: it exists after power loss, though with any bytes. Takes its
-    /// time; for the start.
+    /// Makes a segment of zeroes, durably: it exists after power loss, though what was written to it
+    /// may not. Takes its time; for the start.
     ///
     /// # Errors
     /// No space is [`io::ErrorKind::StorageFull`].
@@ -43,7 +46,14 @@ pub trait Disk {
     /// The segment that [`Disk::prepare`] began, once it is made or cannot be.
     fn prepared(&mut self) -> Option<io::Result<Self::Segment>>;
 
-    /// Removes a segment, in its own time. After power loss it may be there again.
+    /// The same, waiting for it: where nothing can go on without.
+    ///
+    /// # Errors
+    /// It could not be made, or none was begun.
+    fn await_prepared(&mut self) -> io::Result<Self::Segment>;
+
+    /// Removes a segment, in its own time. After power loss it may be there again, but only with all that
+    /// were removed after it.
     fn remove(&mut self, id: SegmentId, segment: Self::Segment);
 
     /// Puts damaged bytes aside for people to look at, under a name that says where they lay. Answers
