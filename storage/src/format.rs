@@ -464,18 +464,22 @@ impl BatchHead {
 
     /// The head that a segment has at a place, and its records, if there is a whole batch.
     pub(crate) fn decode(segment: SegmentId, bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let said = Self::peek(bytes)?;
         let (head, rest) = bytes.split_first_chunk::<BATCH_HEAD_BYTES>()?;
-        let [c0, c1, c2, c3, l0, l1, l2, l3, first @ ..] = *head;
+        let body = &rest[..said.length];
+        let crc = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        (checksum(segment, &head[4..], body) == crc).then_some((said, body))
+    }
+
+    /// What the head at a place says, if it can be true, without a look at the checksum.
+    pub(crate) fn peek(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk::<BATCH_HEAD_BYTES>()?;
+        let [_, _, _, _, l0, l1, l2, l3, first @ ..] = *head;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
         let continues = length & BATCH_CONTINUES != 0;
         let length = (length & !BATCH_CONTINUES) as usize;
-        if length == 0 || !length.is_multiple_of(8) {
-            return None;
-        }
-        let body = rest.get(..length)?;
-        let crc = u32::from_le_bytes([c0, c1, c2, c3]);
-        let whole = checksum(segment, &head[4..], body) == crc;
-        whole.then_some((Self { length, continues, first: u64::from_le_bytes(first) }, body))
+        let possible = length > 0 && length.is_multiple_of(8) && length <= rest.len();
+        possible.then_some(Self { length, continues, first: u64::from_le_bytes(first) })
     }
 }
 

@@ -103,4 +103,7 @@ pub struct Damage {
     pub seems: String,
     /// Where they were put, if anywhere.
     pub quarantined: Option<String>,
+    /// They were the unfinished end of the log, as a crash leaves it, and were cut off. Nothing that was
+    /// acknowledged is gone, unless the disk lost or changed what it had been given.
+    pub torn_tail: bool,
 }
