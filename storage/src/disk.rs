@@ -50,7 +50,9 @@ pub trait Disk {
     ///
     /// # Errors
     /// It could not be made, or none was begun.
-    fn await_prepared(&mut self) -> io::Result<Self::Segment>;
+    fn await_prepared(&mut self) -> io::Result<Self::Segment> {
+        self.prepared().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
 
     /// Removes a segment, in its own time. After power loss it may be there again, but only with all that
     /// were removed after it.
