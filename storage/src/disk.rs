@@ -17,7 +17,7 @@ pub trait Segment: Deref<Target = [u8]> + DerefMut {
     fn synced(&mut self) {}
 
     /// All of the bytes are about to be read, front to back: a hint.
-    fn read_ahead(&mut self) {}
+    fn read_ahead(&self) {}
 }
 
 /// The segments of one shard.
