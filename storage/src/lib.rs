@@ -13,6 +13,7 @@ mod format;
 mod found;
 mod level;
 mod memory;
+mod reading;
 mod record;
 mod recovered;
 
