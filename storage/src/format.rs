@@ -339,6 +339,13 @@ pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), FormatError> {
     Ok((record, (HEAD_BYTES + length).next_multiple_of(8)))
 }
 
+/// How many bytes the record takes that `bytes` begin with, padding included, by its head alone.
+#[inline]
+pub(crate) fn record_bytes(bytes: &[u8]) -> usize {
+    let length = bytes[4..HEAD_BYTES].first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+    (HEAD_BYTES + length as usize).next_multiple_of(8)
+}
+
 fn decode_body<'a>(
     (kind, flags, small): (u8, u8, u16),
     from: &mut Reader<'a>,
