@@ -8,15 +8,22 @@
 //! record.
 #![deny(unsafe_code)]
 
+mod chores;
+mod directory;
 mod disk;
 mod format;
 mod found;
 mod level;
+mod mapping;
 mod memory;
 mod reading;
 mod record;
 mod recovered;
+mod segment_log;
+mod shard_log;
 
+pub use chores::{ChoreSender, Chores, chores};
+pub use directory::{Directory, FileSegment};
 pub use disk::{Disk, Segment};
 pub use format::{FormatError, decode, encode, encoded_len};
 pub use found::LogOptions;
@@ -29,6 +36,8 @@ pub use record::{
 pub use recovered::{
     Damage, Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription, RecoveredWill,
 };
+pub use segment_log::SegmentLog;
+pub use shard_log::ShardLog;
 
 use std::time::Duration;
 

@@ -1,0 +1,212 @@
+//! A shard's segments as files in a directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::{Deref, DerefMut, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::SegmentId;
+use crate::chores::ChoreSender;
+use crate::disk::{Disk, Segment};
+use crate::mapping::Mapping;
+
+/// The segments of one shard, as files of a directory that nobody else uses.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    quarantine: PathBuf,
+    chores: ChoreSender,
+    /// Where the segment will come from that is being made.
+    under_way: Option<Receiver<io::Result<FileSegment>>>,
+}
+
+/// A segment file, mapped.
+#[derive(Debug)]
+pub struct FileSegment {
+    mapping: Mapping,
+    file: Arc<File>,
+}
+
+impl Directory {
+    /// The segments in `path`, which exists; damaged bytes are put into `quarantine`, which is made when
+    /// there are any.
+    pub fn new(path: PathBuf, quarantine: PathBuf, chores: ChoreSender) -> Self {
+        Self { path, quarantine, chores, under_way: None }
+    }
+
+    fn file_path(&self, id: SegmentId) -> PathBuf {
+        self.path.join(format!("{:08x}.log", id.0))
+    }
+}
+
+impl Disk for Directory {
+    type Segment = FileSegment;
+
+    fn list(&mut self) -> io::Result<Vec<SegmentId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            ids.extend(entry?.file_name().to_str().and_then(segment_id));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn open(&mut self, id: SegmentId) -> io::Result<FileSegment> {
+        let file = OpenOptions::new().read(true).write(true).open(self.file_path(id))?;
+        let bytes = usize::try_from(file.metadata()?.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "the segment is larger than memory"))?;
+        let mapping = Mapping::new(&file, bytes)?;
+        Ok(FileSegment { mapping, file: Arc::new(file) })
+    }
+
+    fn create(&mut self, id: SegmentId, bytes: usize) -> io::Result<FileSegment> {
+        make(&self.path, &self.file_path(id), bytes, 0)
+    }
+
+    fn prepare(&mut self, id: SegmentId, bytes: usize) {
+        debug_assert!(self.under_way.is_none(), "one segment is made at a time");
+        let (to, from) = channel();
+        let (directory, path) = (self.path.clone(), self.file_path(id));
+        self.under_way = Some(from);
+        self.chores.send(move || {
+            if let Err(unwanted) = to.send(make(&directory, &path, bytes, bytes)) {
+                // The shard is gone. What it did not take is empty.
+                drop(unwanted);
+                let _ = fs::remove_file(&path);
+            }
+        });
+    }
+
+    fn prepared(&mut self) -> Option<io::Result<FileSegment>> {
+        let outcome = match self.under_way.as_ref()?.try_recv() {
+            Ok(outcome) => outcome,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err(nobody_made_it()),
+        };
+        self.under_way = None;
+        Some(outcome)
+    }
+
+    fn await_prepared(&mut self) -> io::Result<FileSegment> {
+        let under_way = self.under_way.take().ok_or_else(nobody_made_it)?;
+        under_way.recv().unwrap_or_else(|_| Err(nobody_made_it()))
+    }
+
+    fn remove(&mut self, id: SegmentId, segment: FileSegment) {
+        let (directory, path) = (self.path.clone(), self.file_path(id));
+        self.chores.send(move || {
+            // To unmap many pages takes time, too.
+            drop(segment);
+            // The directory is synced each time, so that files go in order even over a power loss.
+            if let Err(error) = fs::remove_file(&path).and_then(|()| sync_directory(&directory)) {
+                tracing::warn!("{} is not needed any more but stays: {error}", path.display());
+            }
+        });
+    }
+
+    fn quarantine(&mut self, id: SegmentId, place: usize, bytes: &[u8]) -> io::Result<String> {
+        fs::create_dir_all(&self.quarantine)?;
+        let shard = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = self.quarantine.join(format!("{shard}-{:08x}-{place:08x}.bytes", id.0));
+        fs::write(&path, bytes)?;
+        Ok(path.display().to_string())
+    }
+}
+
+impl Deref for FileSegment {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.mapping
+    }
+}
+
+impl DerefMut for FileSegment {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.mapping
+    }
+}
+
+impl Segment for FileSegment {
+    fn sync_file(&mut self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    fn read_ahead(&self) {
+        self.mapping.read_ahead();
+    }
+
+    fn expect_writes(&mut self, range: Range<usize>) {
+        self.mapping.populate(range);
+    }
+
+    fn cut(&mut self, bytes: usize) -> io::Result<()> {
+        // Bytes behind the end of a file must not be mapped: to touch them kills the process.
+        self.mapping = Mapping::new(&self.file, bytes)?;
+        self.file.set_len(bytes as u64)
+    }
+}
+
+/// The number in a segment's file name.
+fn segment_id(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 8)?;
+    let lower = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    lower.then(|| u32::from_str_radix(digits, 16).ok().map(SegmentId))?
+}
+
+/// Makes a segment's file and makes the first `ready` bytes ready to be written. A file that cannot be
+/// made as a whole is removed.
+fn make(directory: &Path, path: &Path, bytes: usize, ready: usize) -> io::Result<FileSegment> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    let made = fill(directory, &file, bytes).and_then(|()| Mapping::new(&file, bytes));
+    match made {
+        Ok(mut mapping) => {
+            mapping.populate(0..ready);
+            Ok(FileSegment { mapping, file: Arc::new(file) })
+        }
+        Err(error) => {
+            // Best effort: the error that is told is the one that matters.
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+/// Gives a file its bytes, durably.
+fn fill(directory: &Path, file: &File, bytes: usize) -> io::Result<()> {
+    // A file with holes would kill the process when the disk is full and a hole is written through the
+    // mapping.
+    match fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes(file, bytes)?,
+        Err(error) => return Err(error.into()),
+    }
+    file.sync_all()?;
+    sync_directory(directory)
+}
+
+/// For file systems that cannot reserve space.
+fn write_zeroes(mut file: &File, bytes: usize) -> io::Result<()> {
+    let zeroes = [0; 64 * 1024];
+    let mut left = bytes;
+    while left > 0 {
+        let count = left.min(zeroes.len());
+        file.write_all(&zeroes[..count])?;
+        left -= count;
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn nobody_made_it() -> io::Error {
+    io::Error::other("no segment is being made")
+}
