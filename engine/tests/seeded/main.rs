@@ -4,6 +4,7 @@
 mod contract;
 mod delivery;
 mod expiry;
+mod fresh;
 mod garbage;
 mod groups;
 mod interest;
@@ -15,3 +16,6 @@ mod rig;
 mod takeover;
 mod talk;
 mod wills;
+
+/// What a broker's shards are.
+pub type Shard = ringmq_engine::Engine;

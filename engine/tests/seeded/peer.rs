@@ -9,12 +9,11 @@ use ringmq_codec::{
     Connect, Disconnect, PacketId, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
     Unsubscribe, UserProperties, Version, Will,
 };
-use ringmq_engine::Engine;
 use ringmq_sim::{ClientId, Rng, World};
 use ringmq_turn::ShardId;
 
 /// The broker, and all that is between it and its clients.
-pub type Broker = World<Engine>;
+pub type Broker = World<crate::Shard>;
 
 /// Tells a message from all others: who published it, and its number among those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

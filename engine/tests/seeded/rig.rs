@@ -1,8 +1,8 @@
 //! A world of shards and clients, and the mischief that is done to them.
 
 use ringmq_codec::{QoS, ReasonCode, SubscriptionOptions, Version};
-use ringmq_engine::{Engine, EngineConfig, Ledger, Limits, Traffic};
-use ringmq_sim::{ClientId, Network, Rng, World};
+use ringmq_engine::{EngineConfig, Ledger, Limits, Traffic};
+use ringmq_sim::{ClientId, Network, Rng};
 use ringmq_turn::ShardId;
 
 use crate::peer::{Broker, Habits, Key, Message, Peer};
@@ -41,25 +41,22 @@ impl Setup {
         let limits = Limits { receive_maximum, inflight_messages_max, ..Limits::default() };
         Self { shards: 1 + rng.below(5), network, limits, sys_interval_ms: 0 }
     }
+
+    /// What a shard is made from.
+    pub fn config(&self, shard: ShardId, seed: u64) -> EngineConfig {
+        EngineConfig {
+            sys_interval_ms: self.sys_interval_ms,
+            limits: self.limits.clone(),
+            ..EngineConfig::new(shard, self.shards, seed)
+        }
+    }
 }
 
 /// Making one, and looking at it.
 impl Rig {
-    pub fn new(seed: u64, setup: &Setup) -> Self {
-        let world = World::new(seed, setup.shards, setup.network.clone(), |shard, _| {
-            Engine::new(EngineConfig {
-                sys_interval_ms: setup.sys_interval_ms,
-                limits: setup.limits.clone(),
-                ..EngineConfig::new(shard, setup.shards, seed)
-            })
-        });
+    /// A rig around a broker.
+    pub fn of(world: Broker, seed: u64) -> Self {
         Self { world, peers: Vec::new(), rng: Rng::new(!seed), abandoned: Vec::new() }
-    }
-
-    /// A rig on a rough network, all of it drawn from the seed.
-    pub fn rough(seed: u64) -> Self {
-        let setup = Setup::rough(&mut Rng::new(seed.wrapping_mul(0x9E37_79B9)));
-        Self::new(seed, &setup)
     }
 
     /// Another peer, not connected yet; its index.
