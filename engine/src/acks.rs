@@ -1,13 +1,17 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP from a client. MQTT 5 sections 3.4 to 3.7 and 4.3.
 
-use ringmq_codec::{Ack, Frame, PacketId, ReasonCode, Version, encode_pubcomp, encode_pubrel};
+use ringmq_codec::{Ack as AckPacket, Frame, PacketId, ReasonCode, Version};
 use ringmq_storage::{Log, Record};
+use ringmq_turn::ShardSet;
 
-use crate::conn::Flow;
-use crate::deliver::drop_copy;
+use crate::conn::{Ack, Flow};
+use crate::deliver::{complete, drop_copy};
+use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
-use crate::outgoing::{Flight, Progress};
-use crate::publish::Sender;
+use crate::mesh::ShardMessage;
+use crate::outgoing::{Flight, Landed, Progress};
+use crate::publish::{Awaited, Sender};
+use crate::session::Taken;
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};
 
@@ -19,7 +23,7 @@ impl<L: Log> Engine<L> {
         packet: &Frame<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
-        let ack = Ack::decode(sender.version, packet)?;
+        let ack = AckPacket::decode(sender.version, packet)?;
         self.land(sender, ack.packet_id, Progress::AwaitsPubAck, io);
         Ok(Flow::Used(packet.total))
     }
@@ -31,42 +35,32 @@ impl<L: Log> Engine<L> {
         packet: &Frame<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
-        let ack = Ack::decode(sender.version, packet)?;
+        let ack = AckPacket::decode(sender.version, packet)?;
         let session = self.sessions.get_mut(sender.session);
         if ack.reason.is_error() {
-            if let Some(flight) = session.out.land(ack.packet_id, Progress::AwaitsPubRec) {
+            if let Some(landed) = session.out.land(ack.packet_id, Progress::AwaitsPubRec) {
                 self.ledger.queued -= 1;
                 drop_copy(session, &mut self.ledger, DropReason::Refused);
-                self.release(flight);
-                self.log_progress(sender, ack.packet_id, Progress::Done);
+                self.landed(sender.session, landed);
                 self.pump(sender, io);
             }
             return Ok(Flow::Used(packet.total));
         }
-        let known = match session.out.flight(ack.packet_id) {
-            Some(flight) if flight.progress == Progress::AwaitsPubRec => {
-                flight.progress = Progress::AwaitsPubComp;
-                // Its message is never sent again, so it need not be kept.
-                let released = flight.again.take();
-                let persistent = session.persistent;
-                session.out.cancel_resend(ack.packet_id);
-                if let Some(entry) = released {
-                    self.log.release(entry.message());
-                }
-                if persistent {
-                    self.log_progress(sender, ack.packet_id, Progress::AwaitsPubComp);
-                }
-                true
+        let received = session.out.receive(ack.packet_id);
+        let known = received.is_some()
+            || session
+                .out
+                .flight(ack.packet_id)
+                .is_some_and(|flight| flight.progress == Progress::AwaitsPubComp);
+        if let Some(Landed { number, flight }) = received {
+            if session.persistent {
+                self.log.append(Record::Received { session: session.record, number });
             }
-            Some(flight) => flight.progress == Progress::AwaitsPubComp,
-            None => false,
-        };
-        let reason = if known || sender.version != Version::V5 {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        };
-        encode_pubrel(sender.version, ack.packet_id, reason, io.outbox(sender.conn).tail());
+            // Its message is never sent again, so it need not be kept.
+            self.release(flight);
+        }
+        let reply = Ack::PubRel(ack.packet_id, known_or_not(known, sender.version));
+        self.reply(sender, reply, received.is_some(), io);
         Ok(Flow::Used(packet.total))
     }
 
@@ -77,21 +71,39 @@ impl<L: Log> Engine<L> {
         packet: &Frame<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
-        let ack = Ack::decode(sender.version, packet)?;
+        let ack = AckPacket::decode(sender.version, packet)?;
         let session = self.sessions.get_mut(sender.session);
-        let known = session.taken.remove(&ack.packet_id.get());
-        session.taken_before = session.taken_before.saturating_sub(usize::from(known));
-        if known && session.persistent {
-            let released = Record::Released { session: session.record, packet_id: ack.packet_id.get() };
-            let _ = self.log.append(released);
+        let taken = session.taken.remove(&ack.packet_id.get());
+        session.taken_before = session.taken_before.saturating_sub(usize::from(taken.is_some()));
+        let logged = taken.is_some() && session.persistent;
+        if logged {
+            self.log.append(Record::Released { session: session.record, packet_id: ack.packet_id.get() });
         }
-        let reason = if known || sender.version != Version::V5 {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        };
-        encode_pubcomp(sender.version, ack.packet_id, reason, io.outbox(sender.conn).tail());
+        if let Some(taken) = taken {
+            self.forget_publication(taken, io);
+        }
+        let reply = Ack::PubComp(ack.packet_id, known_or_not(taken.is_some(), sender.version));
+        self.reply(sender, reply, logged, io);
         Ok(Flow::Used(packet.total))
+    }
+
+    /// Answers PUBREC or PUBREL. What that changed has to be as safe as the listener's level says first:
+    /// the client may forget it once it has the answer.
+    fn reply(&mut self, sender: Sender, reply: Ack, logged: bool, io: &mut EngineIo) {
+        let appended = if logged { Some(self.log.appended()) } else { None };
+        self.acknowledge(sender, reply, &Awaited { shards: ShardSet::EMPTY, logged: appended }, io);
+    }
+
+    /// Tells the shards that a publication went to that it will not come again.
+    pub(crate) fn forget_publication(&mut self, taken: Taken, io: &mut EngineIo) {
+        let (publication, shards) = match taken {
+            Taken::Here => return,
+            Taken::Spread(publication, shards) => (publication, shards),
+            Taken::Unfinished(publication) => (publication, self.mesh.others),
+        };
+        for shard in shards.iter() {
+            io.message(shard, ShardMessage::Went(publication));
+        }
     }
 
     /// The receiver of a QoS 2 message forgot its packet id.
@@ -101,24 +113,27 @@ impl<L: Log> Engine<L> {
         packet: &Frame<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
-        let ack = Ack::decode(sender.version, packet)?;
+        let ack = AckPacket::decode(sender.version, packet)?;
         self.land(sender, ack.packet_id, Progress::AwaitsPubComp, io);
         Ok(Flow::Used(packet.total))
     }
 
     fn land(&mut self, sender: Sender, packet_id: PacketId, expected: Progress, io: &mut EngineIo) {
         let session = self.sessions.get_mut(sender.session);
-        let Some(flight) = session.out.land(packet_id, expected) else { return };
-        let (persistent, waits) = (session.persistent, session.out.has_waiting());
+        let Some(landed) = session.out.land(packet_id, expected) else { return };
+        let waits = session.out.has_waiting();
         self.ledger.queued -= 1;
         self.ledger.delivered += 1;
-        self.release(flight);
-        if persistent {
-            self.log_progress(sender, packet_id, Progress::Done);
-        }
+        self.landed(sender.session, landed);
         if waits {
             self.pump(sender, io);
         }
+    }
+
+    /// A message left a session's queue.
+    fn landed(&mut self, slot: SessionSlot, landed: Landed) {
+        complete(self.sessions.get(slot), landed.number, &mut self.log);
+        self.release(landed.flight);
     }
 
     fn release(&mut self, flight: Flight) {
@@ -127,22 +142,13 @@ impl<L: Log> Engine<L> {
         }
     }
 
-    fn log_progress(&mut self, sender: Sender, packet_id: PacketId, progress: Progress) {
-        let session = self.sessions.get(sender.session);
-        if !session.persistent {
-            return;
-        }
-        let (session, packet_id) = (session.record, packet_id.get());
-        let record = match progress {
-            Progress::AwaitsPubComp => Record::Received { session, packet_id },
-            Progress::Done => Record::Completed { session, packet_id },
-            Progress::AwaitsPubAck | Progress::AwaitsPubRec => return,
-        };
-        let _ = self.log.append(record);
-    }
-
     fn pump(&mut self, sender: Sender, io: &mut EngineIo) {
         let (_, mut delivery) = self.delivery(io);
         delivery.pump(sender.session);
     }
+}
+
+/// The reason that PUBREL and PUBCOMP give. Before MQTT 5 there is none.
+fn known_or_not(known: bool, version: Version) -> ReasonCode {
+    if known || version != Version::V5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound }
 }

@@ -3,7 +3,8 @@
 //! The fields are the configuration's keys of the same names; the binary's reference is tested against
 //! them.
 
-use ringmq_turn::ShardId;
+use ringmq_storage::Level;
+use ringmq_turn::{ListenerId, ShardId};
 
 /// What becomes of a QoS 1 or 2 message when a session's queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +100,12 @@ pub struct EngineConfig {
     pub sys_interval_ms: u64,
     /// Topic filters that nobody may subscribe to, compared as text. SUBACK says 0x80 for them.
     pub refused_filters: Vec<String>,
+    /// Which start of the log this is: larger than any before, below 2^22.
+    pub epoch: u32,
+    /// What acknowledgements promise, by listener.
+    pub durability: Vec<Level>,
+    /// What they promise on other listeners, and to the program itself.
+    pub durability_default: Level,
     /// The bounds.
     pub limits: Limits,
 }
@@ -113,7 +120,25 @@ impl EngineConfig {
             version: env!("CARGO_PKG_VERSION"),
             sys_interval_ms: 10_000,
             refused_filters: Vec::new(),
+            epoch: 0,
+            durability: Vec::new(),
+            durability_default: Level::default(),
             limits: Limits::default(),
         }
+    }
+
+    /// What acknowledgements to clients of a listener promise.
+    pub(crate) fn level(&self, listener: ListenerId) -> Level {
+        self.durability.get(usize::from(listener.0)).copied().unwrap_or(self.durability_default)
+    }
+
+    /// The level that what moves between shards has to reach before it is gone from where it was.
+    pub(crate) fn strictest(&self) -> Level {
+        if self.syncs() { Level::Synced } else { Level::Written }
+    }
+
+    /// Whether any acknowledgement waits for a sync.
+    pub(crate) fn syncs(&self) -> bool {
+        self.durability.iter().chain([&self.durability_default]).any(|level| *level == Level::Synced)
     }
 }

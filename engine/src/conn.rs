@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use ringmq_codec::{
     DecodeError, Decoded, PacketId, ReasonCode, ReasonCodes, SubAck, UserProperties, Version, frame,
 };
-use ringmq_storage::Log;
+use ringmq_storage::{Level, Log};
 use ringmq_turn::{ConnId, ConnInfo, make_room_for};
 
 use crate::ids::SessionSlot;
@@ -23,6 +23,8 @@ use crate::{Engine, EngineIo};
 pub(crate) enum Ack {
     PubAck(PacketId, ReasonCode),
     PubRec(PacketId, ReasonCode),
+    PubRel(PacketId, ReasonCode),
+    PubComp(PacketId, ReasonCode),
     SubAck { id: PacketId, reasons: Vec<ReasonCode>, replays: Vec<ReplayId> },
 }
 
@@ -46,7 +48,8 @@ pub(crate) enum Readiness {
 pub(crate) enum Held {
     /// They are processed.
     No,
-    /// A lane that a publication has to go through is full.
+    /// A lane that a publication has to go through is full, or the shards are still telling each other what
+    /// they recovered.
     Lanes,
     /// The client does not read what it is sent, or too many acknowledgements wait.
     Backlog,
@@ -79,6 +82,8 @@ pub(crate) struct Conn {
     /// Topics by alias. [MQTT-3.3.2-10]
     pub(crate) aliases: Option<Box<HashMap<u16, Box<[u8]>>>>,
     pub(crate) problem_information: bool,
+    /// What acknowledgements wait for, by its listener.
+    pub(crate) level: Level,
     pub(crate) info: ConnInfo,
 }
 
@@ -100,7 +105,7 @@ const CARRY_AHEAD_BYTES_MAX: usize = 64 * 1024;
 const ACKS_WAITING_MAX: usize = 8192;
 
 impl Conns {
-    pub(crate) fn insert(&mut self, id: ConnId, info: ConnInfo, now_ms: u64) {
+    pub(crate) fn insert(&mut self, id: ConnId, info: ConnInfo, level: Level, now_ms: u64) {
         if self.slots.len() <= id.index() {
             make_room_for(&mut self.slots, id.index());
             self.slots.resize_with(id.index() + 1, || None);
@@ -118,6 +123,7 @@ impl Conns {
             acks: Acks::default(),
             aliases: None,
             problem_information: true,
+            level,
             info,
         });
     }
@@ -294,6 +300,9 @@ impl<L: Log> Engine<L> {
         let packet_bytes_max = self.packet_bytes_max(id);
         let mut used = 0;
         loop {
+            if !self.recovering.is_empty() {
+                return (used, End::Held(Held::Lanes));
+            }
             if self.is_backed_up(id, io) {
                 return (used, End::Held(Held::Backlog));
             }
@@ -333,7 +342,10 @@ impl<L: Log> Engine<L> {
 
     /// Tries connections again whose lanes were full.
     pub(crate) fn unblock(&mut self, io: &mut EngineIo) {
-        if self.blocked.is_empty() || io.full_lanes() == &self.mesh.others && !self.mesh.others.is_empty() {
+        if self.blocked.is_empty()
+            || !self.recovering.is_empty()
+            || io.full_lanes() == &self.mesh.others && !self.mesh.others.is_empty()
+        {
             return;
         }
         for id in std::mem::take(&mut self.blocked) {
@@ -384,6 +396,8 @@ impl<L: Log> Engine<L> {
         match ack {
             Ack::PubAck(packet_id, reason) => ringmq_codec::encode_puback(version, packet_id, reason, out),
             Ack::PubRec(packet_id, reason) => ringmq_codec::encode_pubrec(version, packet_id, reason, out),
+            Ack::PubRel(packet_id, reason) => ringmq_codec::encode_pubrel(version, packet_id, reason, out),
+            Ack::PubComp(packet_id, reason) => ringmq_codec::encode_pubcomp(version, packet_id, reason, out),
             Ack::SubAck { id: packet_id, reasons, replays } => {
                 let (user, reasons) = (UserProperties::EMPTY, ReasonCodes::from(&reasons[..]));
                 let suback = SubAck { packet_id, reason_string: None, user, reasons };

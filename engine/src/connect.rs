@@ -7,7 +7,7 @@ use ringmq_codec::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Frame, PacketType, ReasonCode, Version, check_name,
     encode_connack, forwardable,
 };
-use ringmq_storage::{Log, Record};
+use ringmq_storage::Log;
 use ringmq_turn::{ConnId, HandOver};
 
 use crate::conn::{Flow, Input, Phase};
@@ -191,6 +191,7 @@ impl<L: Log> Engine<L> {
             if self.sessions.alive(key).is_some() {
                 if !connect.clean_start {
                     self.cancel_session_timers(session);
+                    // A will that is due at a later time is not published any more. [MQTT-3.1.3-9]
                     return Joined { session, present: true };
                 }
                 self.end_session(session, io);
@@ -202,6 +203,7 @@ impl<L: Log> Engine<L> {
             expiry_s,
             inflight_max: self.limits.inflight_messages_max,
             local: None,
+            record: None,
         });
         Joined { session, present: false }
     }
@@ -241,17 +243,16 @@ impl<L: Log> Engine<L> {
         session.version = connect.version;
         session.v5 = connect.version == Version::V5;
         session.expiry_s = expiry_s;
-        session.persistent = expiry_s > 0;
+        session.persistent |= expiry_s > 0;
+        session.closed_at_ms = 0;
         session.packet_bytes_max = connect.properties.packet_bytes_max.map_or(u32::MAX, NonZeroU32::get);
         session.out.set_limit(inflight_max);
         session.aliases =
             (aliases_max > 0).then(|| Box::new(AliasesOut { topics: Vec::new(), count_max: aliases_max }));
         session.will = will;
         session.taken_before = session.taken.len();
-        if session.persistent {
-            let record = session.record;
-            let opened = Record::SessionOpened { session: record, client_id: connect.client_id, expiry_s };
-            let _ = self.log.append(opened);
+        if session.persistent || session.will.is_some() {
+            self.tell_opened(slot);
         }
         let conn = self.conns.get_mut(id).expect("a packet comes from an open connection");
         conn.phase = Phase::Connected(slot);

@@ -1,8 +1,10 @@
 //! From a message and a session to bytes in an outbox, or an entry in a queue.
 
-use bytes::Bytes;
 use ringmq_codec::{PublishHeader, QoS};
-use ringmq_storage::{Log, LogError, LogOffset, MessageView, QueuedAs, Record};
+use ringmq_storage::{
+    Log, LogError, LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record,
+    SubscriptionIds,
+};
 use ringmq_turn::ConnId;
 
 use crate::EngineIo;
@@ -11,12 +13,12 @@ use crate::encodings::{Encodings, Kind, put};
 use crate::ids::{GroupId, SessionSlot};
 use crate::ledger::{DropReason, Ledger, Traffic};
 use crate::local;
-use crate::mesh::SHARED_PAYLOAD_BYTES_MIN;
 use crate::outgoing::{Progress, Queued};
 use crate::pump::send;
 use crate::route::Target;
 use crate::run::Run;
-use crate::session::{Session, Sessions};
+use crate::session::{Session, SessionKey, Sessions};
+use crate::shared::Groups;
 use crate::tree::SubscriberOptions;
 
 /// A message on its way to its subscribers, wherever it came from.
@@ -28,6 +30,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) retain: Retained,
     /// The session that published it, if that is one of this shard. For No Local.
     pub(crate) publisher: Option<SessionSlot>,
+    /// Its number, if other shards must not take it twice.
+    pub(crate) number: Option<PublicationRecord>,
 }
 
 /// Where the RETAIN flag of a delivery comes from.
@@ -54,6 +58,12 @@ pub(crate) struct Delivery<'e, L: Log> {
     pub(crate) slow_sessions: &'e mut u32,
     /// Clients to disconnect because their queue overflowed.
     pub(crate) overflowed: &'e mut Vec<ConnId>,
+    /// The keys of shared groups, for the log.
+    pub(crate) groups: &'e Groups,
+    /// Sessions whose QoS 2 messages wait for a sync; none where nothing has to.
+    pub(crate) gated: Option<&'e mut Vec<SessionKey>>,
+    /// Copies for which there was no room in memory or in the log.
+    pub(crate) refused: &'e mut u64,
     /// The message's place in the log, once it is there. Its first reference is still to be given out.
     pub(crate) kept: Kept,
     pub(crate) io: &'e mut EngineIo,
@@ -112,8 +122,9 @@ impl<L: Log> Delivery<'_, L> {
             return;
         }
         let busy = !session.out.has_room()
-            || !session.out.queue.is_empty()
-            || self.io.backlog_bytes(conn) > self.io.backlog_high_bytes;
+            || session.out.queue_len() > 0
+            || self.io.backlog_bytes(conn) > self.io.backlog_high_bytes
+            || (qos == QoS::ExactlyOnce && session.persistent && self.gated.is_some());
         let keeping = Keeping { lists, group, kind };
         if busy {
             return self.enqueue(publication, target, keeping);
@@ -158,13 +169,10 @@ impl<L: Log> Delivery<'_, L> {
         if sent {
             self.ledger.queued += 1;
             self.traffic.publishes_sent += 1;
-            if session.persistent {
-                let sent = Record::Sent { session: session.record, packet_id: packet_id.get() };
-                let _ = self.log.append(sent);
-            }
             return;
         }
-        session.out.land(packet_id, progress);
+        let landed = session.out.land(packet_id, progress).expect("it was just launched");
+        complete(session, landed.number, self.log);
         drop_copy(session, self.ledger, DropReason::PacketTooLarge);
         if let Some(entry) = again {
             self.log.release(entry.message());
@@ -313,8 +321,15 @@ impl<L: Log> Delivery<'_, L> {
         let Some(entry) = self.keep(publication, target, keeping) else { return };
         self.ledger.queued += 1;
         let session = self.sessions.get_mut(target.session);
-        session.out.queue.push_back(entry);
-        session.out.queue_bytes += charged;
+        session.out.push(entry, charged);
+        if keeping.kind.qos == QoS::ExactlyOnce
+            && session.persistent
+            && let Some(gated) = &mut self.gated
+            && session.gate.next.is_none()
+        {
+            session.gate.next = Some((self.log.appended(), session.out.next()));
+            gated.push(session.key);
+        }
     }
 
     /// Puts the message into the log for a session. `None` when there is no room for it, which is then
@@ -329,16 +344,16 @@ impl<L: Log> Delivery<'_, L> {
         let kept = self.reference(&publication.view);
         let session = self.sessions.get_mut(target.session);
         let Ok(message) = kept else {
+            *self.refused += 1;
             drop_copy(session, self.ledger, DropReason::MemoryFull);
             return None;
         };
         let ids = session.keep_ids(target.ids, lists);
+        let entry = Queued::new(message, kind.qos, kind.retain).with(group, ids);
         if session.persistent {
-            let queued_as = QueuedAs { qos: kind.qos as u8, retain: kind.retain };
-            // What the log refuses here is lost with the process, no sooner.
-            let _ = self.log.append(Record::Queued { session: session.record, message, queued_as });
+            log_queued(session, session.out.next(), entry, (&mut *self.log, self.groups));
         }
-        Some(Queued::new(message, kind.qos, kind.retain).with(group, ids))
+        Some(entry)
     }
 
     /// A reference to the message in the log, where it is put once.
@@ -350,14 +365,7 @@ impl<L: Log> Delivery<'_, L> {
         if self.log.held_bytes() > self.limits.memory_bytes_max {
             return Err(LogError::Full { bytes: view.charged_bytes() });
         }
-        let shared = match view.shared_payload {
-            None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => {
-                Some(Bytes::copy_from_slice(view.payload))
-            }
-            known => known.cloned(),
-        };
-        let at =
-            self.log.append(Record::Message(MessageView { shared_payload: shared.as_ref(), ..*view }))?;
+        let at = self.log.keep(view)?;
         self.kept = Kept::At(at);
         Ok(at)
     }
@@ -367,7 +375,7 @@ impl<L: Log> Delivery<'_, L> {
     fn make_room(&mut self, slot: SessionSlot, bytes: u64) -> bool {
         let session = self.sessions.get_mut(slot);
         let full = |session: &Session| {
-            session.out.queue.len() >= self.limits.queue_messages_max as usize
+            session.out.queue_len() >= self.limits.queue_messages_max as usize
                 || session.out.queue_bytes + bytes > self.limits.queue_bytes_max
         };
         if !full(session) {
@@ -376,8 +384,10 @@ impl<L: Log> Delivery<'_, L> {
         match self.limits.overflow {
             OverflowPolicy::DropOldest => {
                 while full(session) {
-                    let Some(oldest) = session.out.queue.pop_front() else { break };
+                    let Some(oldest) = session.out.front() else { break };
                     session.out.queue_bytes -= self.log.message(oldest.message()).charged_bytes() as u64;
+                    let number = session.out.drop_front();
+                    complete(session, number, self.log);
                     self.log.release(oldest.message());
                     self.ledger.queued -= 1;
                     drop_copy(session, self.ledger, DropReason::QueueFull);
@@ -449,6 +459,32 @@ pub(crate) fn first_progress(qos: QoS) -> Progress {
         QoS::ExactlyOnce => Progress::AwaitsPubRec,
         QoS::AtLeastOnce | QoS::AtMostOnce => Progress::AwaitsPubAck,
     }
+}
+
+/// Tells the log that a message left a session's queue.
+#[inline]
+pub(crate) fn complete<L: Log>(session: &Session, number: QueueNumber, log: &mut L) {
+    if session.persistent {
+        log.append(Record::Completed { session: session.record, number });
+    }
+}
+
+/// Tells the log of a message in a session's queue.
+#[inline]
+pub(crate) fn log_queued<L: Log>(
+    session: &Session,
+    number: QueueNumber,
+    entry: Queued,
+    (log, groups): (&mut L, &Groups),
+) {
+    let queued = QueuedMessage {
+        number,
+        message: entry.message(),
+        queued_as: QueuedAs { qos: entry.qos() as u8, retain: entry.retain() },
+        ids: SubscriptionIds::Numbers(entry.ids.resolve(&session.id_lists)),
+        group: entry.group().and_then(|id| groups.get(id)).map(|group| &*group.key),
+    };
+    log.append(Record::Queued { session: session.record, queued });
 }
 
 /// Counts a copy as dropped, for the session and for the reason.

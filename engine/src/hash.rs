@@ -31,6 +31,11 @@ impl Hashing {
     }
 }
 
+/// The shard, of `shards`, that owns a client id or a topic's retained message in a broker with this seed.
+pub fn owner(seed: u64, name: &str, shards: usize) -> usize {
+    Hashing::new(seed).owner(name, shards).index()
+}
+
 impl BuildHasher for Hashing {
     type Hasher = FoldHasher<'static>;
 

@@ -17,6 +17,8 @@ pub enum DropReason {
     QueueFull,
     /// The shard's memory is at its limit, or its log is full.
     MemoryFull,
+    /// The publisher was refused, since a log is full.
+    StorageFull,
     /// The packet would exceed the client's Maximum Packet Size. [MQTT-3.1.2-25]
     PacketTooLarge,
     /// The session ended before it was delivered.
@@ -29,12 +31,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoSubscriber,
         Self::SlowConsumer,
         Self::Offline,
         Self::QueueFull,
         Self::MemoryFull,
+        Self::StorageFull,
         Self::PacketTooLarge,
         Self::SessionEnded,
         Self::Refused,
@@ -49,6 +52,7 @@ impl DropReason {
             Self::Offline => "offline",
             Self::QueueFull => "queue_full",
             Self::MemoryFull => "memory_full",
+            Self::StorageFull => "storage_full",
             Self::PacketTooLarge => "packet_too_large",
             Self::SessionEnded => "session_ended",
             Self::Refused => "refused",

@@ -9,11 +9,13 @@
 
 mod acks;
 mod command;
+mod compaction;
 mod config;
 mod conn;
 mod connect;
 mod deliver;
 mod encodings;
+mod exactly_once;
 mod hash;
 pub mod ids;
 mod ledger;
@@ -24,6 +26,7 @@ mod outgoing;
 mod publish;
 mod pump;
 mod replay;
+mod restore;
 mod retain;
 pub mod retained;
 mod route;
@@ -32,6 +35,7 @@ mod session;
 mod shared;
 mod subscribe;
 mod sys;
+mod telling;
 mod timers;
 mod to_groups;
 pub mod tree;
@@ -40,28 +44,33 @@ pub mod wheel;
 
 pub use command::{Command, Event, LocalMessage, RequestId, SubscriberId};
 pub use config::{EngineConfig, Limits, OverflowPolicy};
+pub use hash::owner;
 pub use ledger::{DropReason, Ledger, Traffic};
 pub use mesh::{CarriedMessage, ReplayId, ShardMessage, WaitId};
 pub use route::Interest;
 pub use run::CarriedRun;
 pub use shared::Census;
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 use ringmq_codec::{Frame, PacketType, ReasonCode, encode_pingresp};
-use ringmq_storage::{Log, LogOffset, MemoryLog};
-use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, SyncFailure, SyncTicket};
+use ringmq_storage::{Level, Log, LogOffset, MemoryLog, PublicationRecord, Recovered};
+use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, ShardSet, SyncFailure, SyncTicket};
 
+use crate::compaction::Walk;
 use crate::conn::{Conns, Flow, Held, Input, Phase};
 use crate::deliver::{Publication, Retained};
 use crate::encodings::Encodings;
+use crate::exactly_once::{Came, Part};
 use crate::hash::Hashing;
 use crate::ids::SessionSlot;
-use crate::mesh::{Done, Mesh};
+use crate::mesh::{Done, LogState, Mesh};
 use crate::publish::Sender;
 use crate::replay::{Chunk, Replays};
 use crate::retained::RetainedStore;
 use crate::route::{RouteRef, Router};
-use crate::session::Sessions;
+use crate::session::{Numbering, SessionKey, Sessions};
 use crate::sys::Figures;
 use crate::timers::Timer;
 use crate::to_groups::Scope;
@@ -95,6 +104,29 @@ pub struct Engine<L: Log = MemoryLog> {
     traffic: Traffic,
     figures: Figures,
     started: bool,
+    /// What the log held, until the first turn.
+    recovered: Option<Box<Recovered>>,
+    /// The other shards that have not said yet what they recovered.
+    recovering: ShardSet,
+    /// What the program asked for meanwhile.
+    commands: Vec<Command>,
+    stopping: bool,
+    /// Whether any acknowledgement waits for a sync.
+    syncs: bool,
+    /// Sessions whose QoS 2 messages wait for one.
+    gated: Vec<SessionKey>,
+    /// QoS 2 publications that came from other shards and may come again.
+    came: Came,
+    /// Those that the shards said may come again, while they start.
+    claims: Vec<PublicationRecord>,
+    /// The shards whose log is full, and whether this one's was when they were told.
+    full_shards: ShardSet,
+    told_full: bool,
+    /// Copies that there was no room for.
+    refused_copies: u64,
+    /// Bytes that it would take to tell all sessions anew.
+    state_bytes: u64,
+    walk: Option<Walk>,
     /// Connections that are held because a lane was full.
     blocked: Vec<ConnId>,
     /// Sessions whose connection was found slow and has not drained since.
@@ -125,7 +157,10 @@ impl<L: Log> Engine<L> {
             hashing,
             random: config.seed ^ (config.shard.index() as u64) << 32,
             conns: Conns::default(),
-            sessions: Sessions::new(hashing),
+            sessions: Sessions::new(
+                hashing,
+                Numbering { epoch: config.epoch, shard: config.shard.index(), count: 0 },
+            ),
             locals: HashMap::with_hasher(hashing),
             router: Router::new(hashing, config.seed, config.limits.topic_levels_max),
             retained: RetainedStore::new(config.seed),
@@ -138,6 +173,19 @@ impl<L: Log> Engine<L> {
             traffic: Traffic::default(),
             figures: Figures::new(config.shards),
             started: false,
+            recovered: None,
+            recovering: ShardSet::EMPTY,
+            commands: Vec::new(),
+            stopping: false,
+            syncs: config.syncs(),
+            gated: Vec::new(),
+            came: Came::with_hasher(hashing),
+            claims: Vec::new(),
+            full_shards: ShardSet::EMPTY,
+            told_full: false,
+            refused_copies: 0,
+            state_bytes: 0,
+            walk: None,
             blocked: Vec::new(),
             slow_sessions: 0,
             overflowed: Vec::new(),
@@ -149,6 +197,18 @@ impl<L: Log> Engine<L> {
             replay_scratch: Vec::new(),
             config,
         }
+    }
+
+    /// A shard that goes on where its log ended. All shards of a broker start so, or none.
+    pub fn recover(config: EngineConfig, log: L, recovered: Recovered) -> Self {
+        let recovering = ShardSet::others(config.shards, config.shard);
+        let recovered = Some(Box::new(recovered));
+        Self { recovered, recovering, ..Self::with_log(config, log) }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &L {
+        &self.log
     }
 
     /// What became of the messages so far.
@@ -174,6 +234,8 @@ impl<L: Log> Engine<L> {
         input: Input<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
+        // What follows from one packet is one unit for the log.
+        self.log.end_unit();
         let Some(conn) = self.conns.get_mut(id) else { return Ok(Flow::Gone) };
         let Phase::Connected(session) = conn.phase else {
             return self.first_packet(id, packet, input, io);
@@ -206,17 +268,23 @@ impl<L: Log> Engine<L> {
 
     /// A message of another shard for this one's subscribers.
     fn on_carried(&mut self, message: &CarriedMessage, io: &mut EngineIo) {
+        if !self.is_new(message, Part::Subscribers) {
+            return;
+        }
+        let appended = self.log.appended();
         let publication = Publication {
             view: message.view(),
             qos: message.qos(),
             retain: if message.retain() { Retained::AsPublished } else { Retained::No },
             publisher: None,
+            number: None,
         };
         let route = self.router.route(publication.view.topic, RouteRef::default());
         if !route.is_ok_and(|route| self.deliver_here(route, &publication, io)) {
             self.ledger.copies += 1;
             self.ledger.drop_copy(DropReason::NoSubscriber);
         }
+        self.note_came(message, Part::Subscribers, appended);
     }
 
     fn on_carried_run(&mut self, carried: &CarriedRun, io: &mut EngineIo) {
@@ -235,18 +303,25 @@ impl<L: Log> Engine<L> {
         hops: u8,
         io: &mut EngineIo,
     ) {
+        if !self.is_new(message, Part::Groups) {
+            return;
+        }
+        let appended = self.log.appended();
         let publication = Publication {
             view: message.view(),
             qos: message.qos(),
             retain: if message.retain() { Retained::AsPublished } else { Retained::No },
             publisher: None,
+            number: message.publication(),
         };
         for key in groups {
             self.give_to_group(key, &publication, Scope::ThisShard { hops }, io);
         }
+        self.note_came(message, Part::Groups, appended);
     }
 
     fn on_message(&mut self, from: ShardId, message: ShardMessage, io: &mut EngineIo) {
+        self.log.end_unit();
         match message {
             ShardMessage::Publish(message) => {
                 self.mesh.count_received(from);
@@ -277,7 +352,11 @@ impl<L: Log> Engine<L> {
                     self.finish(done, io);
                 }
             }
-            ShardMessage::Accepted(count) => self.on_accepted(from, count, io),
+            ShardMessage::Accepted(level, count) => self.on_accepted(from, (level, count), io),
+            ShardMessage::Went(publication) => self.on_went(publication),
+            ShardMessage::Recovered(unfinished) => self.on_recovered(from, unfinished, io),
+            ShardMessage::LogIsFull(true) => self.full_shards.insert(from),
+            ShardMessage::LogIsFull(false) => self.full_shards.remove(from),
             ShardMessage::ReplayStart { replay, filter } => self.serve_replay(from, replay, filter, io),
             ShardMessage::ReplayNext(replay) => self.serve_next(from, replay, io),
             ShardMessage::ReplayStop(replay) => self.stop_serving(from, replay),
@@ -294,9 +373,9 @@ impl<L: Log> Engine<L> {
         self.router.set_census(key, filter, from, census);
     }
 
-    fn on_accepted(&mut self, from: ShardId, count: u64, io: &mut EngineIo) {
+    fn on_accepted(&mut self, from: ShardId, report: (Level, u64), io: &mut EngineIo) {
         let mut over = std::mem::take(&mut self.over);
-        self.mesh.accepted(from, count, &mut over);
+        self.mesh.accepted(from, report, &mut over);
         self.finish_all(over, io);
         if self.mesh.holds_barriers() {
             for (shard, wait) in self.mesh.barriers_passed() {
@@ -316,22 +395,78 @@ impl<L: Log> Engine<L> {
         let mut due = std::mem::take(&mut self.due);
         let more = self.wheel.expire(io.now.mono_ms, TIMERS_PER_TURN_MAX, &mut due);
         for timer in due.drain(..) {
+            self.log.end_unit();
             self.on_timer(timer, io);
         }
         self.due = due;
         more
     }
 
-    /// Tells the other shards how far we have come with their messages, once the log has them.
-    fn report(&mut self, io: &mut EngineIo) {
-        if self.mesh.others.is_empty() || self.log.accepted() < self.log.appended() {
+    /// What waited for the log to come so far goes on.
+    fn log_reached(&mut self, io: &mut EngineIo) {
+        for level in [Level::Written, Level::Synced] {
+            let mut over = std::mem::take(&mut self.over);
+            self.mesh.log_reached(level, self.log.reached(level), &mut over);
+            self.finish_all(over, io);
+        }
+        if self.gated.is_empty() {
             return;
         }
-        for (shard, count) in self.mesh.reports() {
-            io.message(shard, ShardMessage::Accepted(count));
+        let synced = self.log.reached(Level::Synced);
+        for key in std::mem::take(&mut self.gated) {
+            let appended = self.log.appended();
+            let Some(session) = self.sessions.alive(key) else { continue };
+            let next = session.out.next();
+            if session.gate.pass(synced, (appended, next)) {
+                let (_, mut delivery) = self.delivery(io);
+                delivery.pump(key.slot);
+            }
+            if self.sessions.alive(key).is_some_and(|session| session.gate.next.is_some()) {
+                self.gated.push(key);
+            }
+        }
+    }
+
+    /// The end of a turn for the log: what was appended is written, and what must be synced is asked for.
+    fn commit(&mut self, io: &mut EngineIo) -> bool {
+        let compacts = self.compact();
+        self.log.turn_over();
+        if self.syncs {
+            self.mesh.mark(self.log.appended());
+            if self.log.reached(Level::Synced) < self.log.appended() {
+                self.log.want_synced();
+            }
+        }
+        while let Some(request) = self.log.sync() {
+            io.sync(request);
+        }
+        if self.log.is_full() != self.told_full {
+            self.told_full = !self.told_full;
+            for shard in self.mesh.others.iter() {
+                io.message(shard, ShardMessage::LogIsFull(self.told_full));
+            }
+        }
+        self.report(io);
+        compacts
+    }
+
+    /// Tells the other shards how far we have come with their messages.
+    fn report(&mut self, io: &mut EngineIo) {
+        if self.mesh.others.is_empty() {
+            return;
+        }
+        let levels: &[Level] = if self.syncs { &[Level::Written, Level::Synced] } else { &[Level::Written] };
+        for &level in levels {
+            let log = LogState { appended: self.log.appended(), reached: self.log.reached(level) };
+            for (shard, count) in self.mesh.reports(level, log) {
+                io.message(shard, ShardMessage::Accepted(level, count));
+            }
         }
     }
 }
+
+/// How soon a shard whose log is full looks for room again.
+const FULL_RETRY_MS: u64 = 100;
 
 impl<L: Log> Core for Engine<L> {
     type Message = ShardMessage;
@@ -339,7 +474,7 @@ impl<L: Log> Core for Engine<L> {
     type Event = Event;
 
     fn opened(&mut self, conn: ConnId, info: &ConnInfo, io: &mut EngineIo) {
-        self.conns.insert(conn, *info, io.now.mono_ms);
+        self.conns.insert(conn, *info, self.config.level(info.listener), io.now.mono_ms);
         let deadline = io.now.mono_ms + self.limits.connect_timeout_ms;
         let timer = self.wheel.schedule(deadline, Timer::ConnectDeadline(conn));
         if let Some(conn) = self.conns.get_mut(conn) {
@@ -373,10 +508,15 @@ impl<L: Log> Core for Engine<L> {
     }
 
     fn command(&mut self, command: Command, io: &mut EngineIo) {
-        self.on_command(command, io);
+        self.log.end_unit();
+        if self.recovering.is_empty() {
+            self.on_command(command, io);
+        } else {
+            self.commands.push(command);
+        }
     }
 
-    fn synced(&mut self, ticket: SyncTicket, outcome: Result<std::time::Duration, SyncFailure>, _io: &mut EngineIo) {
+    fn synced(&mut self, ticket: SyncTicket, outcome: Result<Duration, SyncFailure>, _io: &mut EngineIo) {
         self.log.synced(ticket, outcome);
     }
 
@@ -384,32 +524,32 @@ impl<L: Log> Core for Engine<L> {
         if !self.started {
             self.started = true;
             self.start_figures(io);
+            if let Some(recovered) = self.recovered.take() {
+                self.restore(*recovered, io);
+            }
         }
-        let more_timers = self.fire_timers(io);
+        self.log.end_unit();
+        let more_timers = self.recovering.is_empty() && self.fire_timers(io);
         self.drop_overflowed(io);
         self.advance_replays(io);
         self.unblock(io);
-        let mut over = std::mem::take(&mut self.over);
-        self.mesh.log_accepted(self.log.accepted(), &mut over);
-        self.finish_all(over, io);
-        if let Some(request) = self.log.sync() {
-            io.sync(request);
-        }
-        self.report(io);
+        self.log_reached(io);
+        let compacts = self.commit(io);
         debug_assert!(self.ledger.balances(), "every copy is accounted for: {:?}", self.ledger);
         let now = io.now.mono_ms;
-        io.wake_at_ms =
-            if more_timers || self.replays.is_due() { Some(now) } else { self.wheel.next_due_ms() };
+        let again = more_timers
+            || compacts
+            || self.replays.is_due()
+            || self.mesh.log_is_due(Level::Written, self.log.reached(Level::Written));
+        let retry = self.told_full.then_some(now + FULL_RETRY_MS);
+        let timers = if self.recovering.is_empty() { self.wheel.next_due_ms() } else { None };
+        io.wake_at_ms = if again { Some(now) } else { timers.into_iter().chain(retry).min() };
     }
 
     fn shutdown(&mut self, io: &mut EngineIo) {
+        self.stopping = true;
+        self.log.want_synced();
         for id in self.conns.ids() {
-            if let Some(conn) = self.conns.get_mut(id)
-                && let Phase::Connected(session) = conn.phase
-            {
-                // The sessions end with the process; their wills are not for the living. [MQTT-3.1.2-8]
-                self.sessions.get_mut(session).will = None;
-            }
             self.disconnect(id, ReasonCode::ServerShuttingDown, None, io);
         }
     }

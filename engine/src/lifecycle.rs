@@ -2,12 +2,13 @@
 
 use ringmq_codec::{Disconnect, Frame, ReasonCode, Version, encode_disconnect};
 use ringmq_storage::{Log, MessageView, Record};
-use ringmq_turn::ConnId;
+use ringmq_turn::{ConnId, ShardSet};
 
 use crate::conn::{Ack, Conn, Flow, Phase};
 use crate::deliver::{Publication, Retained, drop_copy};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
+use crate::mesh::{Done, Moved};
 use crate::outgoing::{Flight, Progress, Queued};
 use crate::publish::Sender;
 use crate::route::RouteRef;
@@ -118,7 +119,7 @@ impl<L: Log> Engine<L> {
         let resumes = !clean_start && self.sessions.get(session).expiry_s > 0;
         if resumes && self.sessions.get(session).will.as_ref().is_some_and(|will| will.delay_s > 0) {
             // The new connection comes before the delay has passed. [MQTT-3.1.3-9]
-            self.sessions.get_mut(session).will = None;
+            self.drop_will(session);
         }
         self.detach(id, session, WillFate::Due, io);
         self.close(id, io);
@@ -139,18 +140,25 @@ impl<L: Log> Engine<L> {
         session.conn = None;
         session.aliases = None;
         self.not_slow(slot);
-        let session = self.sessions.get_mut(slot);
         if fate == WillFate::Dropped {
-            session.will = None;
+            self.drop_will(slot);
         }
-        if session.expiry_s == 0 {
+        let session = self.sessions.get_mut(slot);
+        let (key, expiry_s, record) = (session.key, session.expiry_s, session.record);
+        if session.told_in.is_some() {
+            self.log.append(Record::SessionClosed { session: record, expiry_s, at_ms: io.now.wall_ms });
+        }
+        if self.stopping {
+            // Its end and its will are for the next start, if there is one. [MQTT-3.1.2-8]
+            session.will = None;
+            session.told_in = None;
+        }
+        if expiry_s == 0 {
             self.end_session(slot, io);
             return;
         }
-        session.persistent = true;
-        let (key, expiry_s, record) = (session.key, session.expiry_s, session.record);
+        session.closed_at_ms = io.now.wall_ms;
         let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
-        let _ = self.log.append(Record::SessionClosed { session: record, expiry_s });
         if expiry_s != u32::MAX {
             let due = io.now.mono_ms + u64::from(expiry_s) * 1000;
             let timer = self.wheel.schedule(due, Timer::SessionExpiry(key));
@@ -180,27 +188,37 @@ impl<L: Log> Engine<L> {
         }
         let session = self.sessions.get_mut(slot);
         let (flights, queue) = session.out.clear();
-        let record = session.record;
-        let persistent = session.persistent;
-        for flight in flights {
+        let mut moved = ShardSet::EMPTY;
+        for landed in flights {
             self.ledger.queued -= 1;
-            self.end_flight(slot, flight, io);
+            moved.union(&self.end_flight(slot, landed.flight, io));
         }
-        for entry in queue {
+        for (_, entry) in queue {
             self.ledger.queued -= 1;
-            self.give_up(slot, Some(entry), io);
+            moved.union(&self.give_up(slot, Some(entry), io));
         }
         self.publish_will(slot, io);
-        if persistent {
-            let _ = self.log.append(Record::SessionEnded { session: record });
+        let session = self.sessions.get_mut(slot);
+        let taken: Vec<_> = session.taken.drain().map(|(_, taken)| taken).collect();
+        for taken in taken {
+            self.forget_publication(taken, io);
         }
-        self.sessions.remove(slot);
+        let session = self.sessions.remove(slot);
+        self.state_bytes -= u64::from(session.state_bytes);
+        if session.told_in.is_some() {
+            // What moved to other shards has to be there before it is gone here.
+            let done = Done::Ended(session.record);
+            if let Some(done) = self.mesh.wait_accepted(&moved, self.config.strictest(), None, done) {
+                self.finish(done, io);
+            }
+        }
     }
 
-    /// One message under way to a session that ends; the caller has taken it off the ledger's queue.
-    fn end_flight(&mut self, slot: SessionSlot, flight: Flight, io: &mut EngineIo) {
+    /// One message under way to a session that ends; the caller has taken it off the ledger's queue. Answers
+    /// where it was sent, if to other shards.
+    fn end_flight(&mut self, slot: SessionSlot, flight: Flight, io: &mut EngineIo) -> ShardSet {
         match flight.progress {
-            Progress::AwaitsPubAck => self.give_up(slot, flight.again, io),
+            Progress::AwaitsPubAck => return self.give_up(slot, flight.again, io),
             // Its client may have it, so nobody else gets it. [MQTT-4.8.2-5]
             Progress::AwaitsPubRec => {
                 drop_copy(self.sessions.get_mut(slot), &mut self.ledger, DropReason::SessionEnded);
@@ -212,37 +230,47 @@ impl<L: Log> Engine<L> {
             Progress::AwaitsPubComp => self.ledger.delivered += 1,
             Progress::Done => unreachable!("what is done is not in flight"),
         }
+        ShardSet::EMPTY
     }
 
     /// One message of a session that ends: to another member of its group, or dropped. Takes its
-    /// reference; the caller has taken it off the ledger's queue.
-    fn give_up(&mut self, slot: SessionSlot, entry: Option<Queued>, io: &mut EngineIo) {
+    /// reference; the caller has taken it off the ledger's queue. Answers where it was sent.
+    fn give_up(&mut self, slot: SessionSlot, entry: Option<Queued>, io: &mut EngineIo) -> ShardSet {
+        let mut moved = ShardSet::EMPTY;
         if let Some(entry) = entry
             && let Some(group) = entry.group()
-            && self.redispatch(entry, group, io)
+            && let Some(shards) = self.redispatch(entry, group, io)
         {
             self.ledger.copies -= 1;
+            moved = shards;
         } else {
             drop_copy(self.sessions.get_mut(slot), &mut self.ledger, DropReason::SessionEnded);
         }
         if let Some(entry) = entry {
             self.log.release(entry.message());
         }
+        moved
     }
 
-    /// Gives a message to another member of its group. False when there is none to take it.
-    fn redispatch(&mut self, entry: Queued, group: crate::ids::GroupId, io: &mut EngineIo) -> bool {
-        let Some(known) = self.router.groups.get(group) else { return false };
+    /// Gives a message to another member of its group. The shard that it was sent to for that, if any; `None`
+    /// when there is no member to take it.
+    fn redispatch(
+        &mut self,
+        entry: Queued,
+        group: crate::ids::GroupId,
+        io: &mut EngineIo,
+    ) -> Option<ShardSet> {
+        let known = self.router.groups.get(group)?;
         if known.census_everywhere() == Census::default() {
-            return false;
+            return None;
         }
         let key = known.key.clone();
         let view = self.log.message(entry.message());
         let qos = crate::deliver::qos_from(view.qos);
         let copy = crate::mesh::CarriedMessage::new(&view, qos, false);
-        let publication = Publication { view: copy.view(), qos, retain: Retained::No, publisher: None };
-        self.give_to_group(&key, &publication, Scope::AllShards, io);
-        true
+        let publication =
+            Publication { view: copy.view(), qos, retain: Retained::No, publisher: None, number: None };
+        Some(self.give_to_group(&key, &publication, Scope::AllShards, io))
     }
 
     /// Gives what waits for a client that went away to other members of the shared groups it came
@@ -252,32 +280,53 @@ impl<L: Log> Engine<L> {
         if !session.subscriptions.iter().any(|held| matches!(held, Subscription::Group(_))) {
             return;
         }
-        let queue = std::mem::take(&mut session.out.queue);
-        let mut kept = std::collections::VecDeque::with_capacity(queue.len());
-        for entry in queue {
+        let (first, waiting) = session.out.waiting();
+        // What is given to this very session meanwhile stands behind what it had.
+        for index in 0..waiting.len() {
+            let session = self.sessions.get_mut(slot);
+            let entry = session.out.waiting().1[index];
             let goes = entry.group().filter(|group| {
                 let known = self.router.groups.get(*group);
                 known.is_some_and(|group| group.census_everywhere().online > 0)
             });
-            if goes.is_none_or(|group| !self.redispatch(entry, group, io)) {
-                kept.push_back(entry);
-                continue;
-            }
-            let bytes = self.log.message(entry.message()).charged_bytes() as u64;
+            let Some(shards) = goes.and_then(|group| self.redispatch(entry, group, io)) else { continue };
             self.ledger.queued -= 1;
             self.ledger.copies -= 1;
-            self.sessions.get_mut(slot).out.queue_bytes -= bytes;
-            self.log.release(entry.message());
+            let charged_bytes = self.log.message(entry.message()).charged_bytes() as u64;
+            let session = self.sessions.get_mut(slot);
+            session.out.vacate(index, charged_bytes);
+            let (session, logged) = (session.record, session.persistent);
+            let moved = Moved { session, number: first.plus(index), message: entry.message(), logged };
+            let level = self.config.strictest();
+            if let Some(done) = self.mesh.wait_accepted(&shards, level, None, Done::Moved(moved)) {
+                self.finish(done, io);
+            }
         }
-        // What was given to this very session meanwhile stands behind what it had.
-        let out = &mut self.sessions.get_mut(slot).out;
-        kept.append(&mut out.queue);
-        out.queue = kept;
+    }
+
+    /// A message is with another member of its group: it leaves the queue that it was in.
+    pub(crate) fn on_moved(&mut self, moved: &Moved) {
+        if moved.logged {
+            self.log.append(Record::Completed { session: moved.session, number: moved.number });
+        }
+        self.log.release(moved.message);
+    }
+
+    /// Drops a session's will unpublished.
+    fn drop_will(&mut self, slot: SessionSlot) {
+        let session = self.sessions.get_mut(slot);
+        if session.will.take().is_some() && session.told_in.is_some() {
+            self.log.append(Record::WillGone { session: session.record });
+        }
     }
 
     /// Publishes a session's will, if it has one, and drops it. [MQTT-3.1.2-10]
     pub(crate) fn publish_will(&mut self, slot: SessionSlot, io: &mut EngineIo) {
-        let Some(will) = self.sessions.get_mut(slot).will.take() else { return };
+        let session = self.sessions.get_mut(slot);
+        let Some(will) = session.will.take() else { return };
+        if session.told_in.is_some() {
+            self.log.append(Record::WillGone { session: session.record });
+        }
         let Will { topic, payload, properties, qos, retain, message_expiry_s, .. } = *will;
         let Ok(route) = self.router.route(topic.as_bytes(), RouteRef::default()) else { return };
         let publication = Publication {
@@ -292,6 +341,7 @@ impl<L: Log> Engine<L> {
             qos,
             retain: if retain { Retained::AsPublished } else { Retained::No },
             publisher: None,
+            number: None,
         };
         self.publish(route, &publication, io);
     }

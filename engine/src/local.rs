@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
-use ringmq_storage::{Log, MessageView};
+use ringmq_storage::{Level, Log, MessageView, Record};
 
 use crate::command::{Command, Event, LocalMessage, RequestId, SubscriberId};
 use crate::deliver::{Publication, Retained};
 use crate::encodings::Kind;
 use crate::ids::SessionSlot;
-use crate::mesh::{Done, LogState};
+use crate::ledger::DropReason;
+use crate::mesh::Done;
 use crate::route::RouteRef;
 use crate::session::NewSession;
 use crate::subscribe::{Granted, Wanted};
@@ -71,7 +72,8 @@ impl<L: Log> Engine<L> {
         if reason.is_error() || self.mesh.others.is_empty() {
             self.finish(done, io);
         } else {
-            self.set_barrier(done, io);
+            let wait = self.mesh.begin_barrier(Level::Memory, None, done);
+            self.set_barrier(wait, io);
         }
     }
 
@@ -85,12 +87,20 @@ impl<L: Log> Engine<L> {
             expiry_s: 0,
             inflight_max: u16::MAX,
             local: Some(subscriber),
+            record: None,
         });
         self.locals.insert(subscriber, session);
         session
     }
 
     fn publish_local(&mut self, request: RequestId, message: &LocalMessage, io: &mut EngineIo) {
+        if message.qos > QoS::AtMostOnce && (self.log.is_full() || !self.full_shards.is_empty()) {
+            self.ledger.received += 1;
+            self.ledger.copies += 1;
+            self.ledger.drop_copy(DropReason::StorageFull);
+            let reason = ReasonCode::QuotaExceeded;
+            return self.finish(Done::Published { request, reason }, io);
+        }
         let reason = match self.router.route(message.topic.as_bytes(), RouteRef::default()) {
             Ok(route) => {
                 let publication = Publication {
@@ -105,15 +115,21 @@ impl<L: Log> Engine<L> {
                     qos: message.qos,
                     retain: if message.retain { Retained::AsPublished } else { Retained::No },
                     publisher: None,
+                    number: None,
                 };
+                let (appended, refused) = (self.log.appended(), self.refused_copies);
                 let routed = self.publish(route, &publication, io);
-                let reason =
-                    if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+                let reason = match routed.matched {
+                    _ if self.refused_copies > refused => ReasonCode::QuotaExceeded,
+                    true => ReasonCode::Success,
+                    false => ReasonCode::NoMatchingSubscribers,
+                };
                 let done = Done::Published { request, reason };
-                let log = LogState { appended: self.log.appended(), accepted: self.log.accepted() };
-                let waits_for =
-                    if message.qos == QoS::AtMostOnce { Default::default() } else { routed.shards };
-                if let Some(done) = self.mesh.wait_accepted(&waits_for, log, done) {
+                let acked = message.qos > QoS::AtMostOnce;
+                let shards = if acked { routed.shards } else { Default::default() };
+                let (level, now) = (self.config.durability_default, self.log.appended());
+                let log = (acked && now > appended && self.log.reached(level) < now).then_some(now);
+                if let Some(done) = self.mesh.wait_accepted(&shards, level, log, done) {
                     self.finish(done, io);
                 }
                 return;
@@ -127,6 +143,8 @@ impl<L: Log> Engine<L> {
     pub(crate) fn finish(&mut self, done: Done, io: &mut EngineIo) {
         match done {
             Done::Ack { conn, number } => self.ack_ready(conn, number, io),
+            Done::Moved(moved) => self.on_moved(&moved),
+            Done::Ended(session) => self.log.append(Record::SessionEnded { session }),
             Done::Published { request, reason } => io.event(Event::Published { request, reason }),
             Done::Subscribed { request, reason, replay } => {
                 io.event(Event::Subscribed { request, reason });

@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_codec::{QoS, ReasonCode};
-use ringmq_storage::MessageView;
+use ringmq_storage::{Level, LogOffset, MessageView, PublicationRecord, QueueNumber, SessionRecord};
 use ringmq_turn::{ConnId, ShardId, ShardSet};
 
 use crate::command::RequestId;
-use crate::ledger::{Ledger, Traffic};
 use crate::route::Interest;
 use crate::run::CarriedRun;
 use crate::shared::Census;
+use crate::sys::Report;
 
 /// From this size up a payload is shared by reference instead of being copied.
 pub(crate) const SHARED_PAYLOAD_BYTES_MIN: usize = 4096;
@@ -36,6 +36,8 @@ pub struct CarriedMessage {
     /// Number of the message that has its topic's owner store it, on the publisher's lane to that; 0 if
     /// there is none.
     stored_as: u64,
+    /// Its number, if it must not be taken twice.
+    publication: Option<PublicationRecord>,
 }
 
 impl CarriedMessage {
@@ -51,7 +53,16 @@ impl CarriedMessage {
             retain,
             expires_at_ms: view.expires_at_ms,
             stored_as: 0,
+            publication: None,
         }
+    }
+
+    pub(crate) fn with_publication(self, publication: Option<PublicationRecord>) -> Self {
+        Self { publication, ..self }
+    }
+
+    pub(crate) fn publication(&self) -> Option<PublicationRecord> {
+        self.publication
     }
 
     pub(crate) fn with_stored_as(self, number: u64) -> Self {
@@ -124,8 +135,15 @@ pub enum ShardMessage {
     Barrier(WaitId),
     /// They are.
     BarrierPassed(WaitId),
-    /// I accepted so many of your counted messages.
-    Accepted(u64),
+    /// I accepted so many of your counted messages, to this level.
+    Accepted(Level, u64),
+    /// A publication that I sent you will not come again.
+    Went(PublicationRecord),
+    /// I know all my sessions again, you know their subscriptions, and these publications of theirs may come
+    /// again.
+    Recovered(Vec<PublicationRecord>),
+    /// My log is full, or has room again.
+    LogIsFull(bool),
     /// Send me the first retained messages of your slice that match.
     ReplayStart {
         /// My name for it.
@@ -149,7 +167,7 @@ pub enum ShardMessage {
         more: bool,
     },
     /// My counters, for `$SYS`.
-    Figures(Box<(Ledger, Traffic)>),
+    Figures(Box<Report>),
 }
 
 /// Names something that waits.
@@ -166,8 +184,22 @@ pub(crate) enum Done {
     Ack { conn: ConnId, number: u64 },
     /// A request of the program is answered.
     Published { request: RequestId, reason: ReasonCode },
+    /// A message of a shared group is with another shard, and may leave the queue that it was in.
+    Moved(Moved),
+    /// A session's messages are with other shards, and it may end.
+    Ended(SessionRecord),
     /// A request of the program is answered, and the replay that it entails begins.
     Subscribed { request: RequestId, reason: ReasonCode, replay: Option<ReplayId> },
+}
+
+/// A message that went from a session's queue to another shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub(crate) session: SessionRecord,
+    pub(crate) number: QueueNumber,
+    pub(crate) message: LogOffset,
+    /// Whether the log knows it in that queue.
+    pub(crate) logged: bool,
 }
 
 #[derive(Debug)]
@@ -182,15 +214,23 @@ struct Wait {
 struct Peer {
     /// Counted messages sent to it.
     sent: u64,
-    /// How many of them it accepted.
-    accepted: u64,
+    /// How many of them it accepted, as written and as synced.
+    accepted: [u64; 2],
     /// Number of the last retained message sent to it.
     last_retain: u64,
-    waiting: VecDeque<(u64, WaitId)>,
+    waiting: [VecDeque<(u64, WaitId)>; 2],
     /// Counted messages received from it.
     received: u64,
     /// How many of them it was told of.
-    reported: u64,
+    reported: [u64; 2],
+}
+
+/// Where the figures of a level stand. What is kept in memory here was still written by the other shards.
+fn index(level: Level) -> usize {
+    match level {
+        Level::Memory | Level::Written => 0,
+        Level::Synced => 1,
+    }
 }
 
 /// A barrier that another shard set here, held until retained messages sent on before are stored.
@@ -208,7 +248,9 @@ pub(crate) struct Mesh {
     peers: Vec<Peer>,
     waits: Vec<Wait>,
     free: Vec<u32>,
-    log_waiting: VecDeque<(u64, WaitId)>,
+    log_waiting: [VecDeque<(u64, WaitId)>; 2],
+    /// How many messages of each shard had been received when the log had so many records, oldest first.
+    marks: VecDeque<(u64, Box<[u64]>)>,
     held: Vec<HeldBarrier>,
 }
 
@@ -219,7 +261,8 @@ impl Mesh {
             peers: (0..shards).map(|_| Peer::default()).collect(),
             waits: Vec::new(),
             free: Vec::new(),
-            log_waiting: VecDeque::new(),
+            log_waiting: Default::default(),
+            marks: VecDeque::new(),
             held: Vec::new(),
         }
     }
@@ -247,14 +290,47 @@ impl Mesh {
         self.peers.iter().map(|peer| peer.received).collect()
     }
 
-    /// The shards to tell how far we have come, with the number.
-    pub(crate) fn reports(&mut self) -> impl Iterator<Item = (ShardId, u64)> + '_ {
-        self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.received > peer.reported).map(
-            |(index, peer)| {
-                peer.reported = peer.received;
-                (ShardId::new(index), peer.received)
-            },
-        )
+    /// Takes note of how many messages had been received when the log had so many records.
+    pub(crate) fn mark(&mut self, appended: u64) {
+        let last = self.marks.back().map(|(_, received)| received);
+        let moved = self.peers.iter().enumerate().any(|(at, peer)| {
+            peer.received > last.map_or(peer.reported[index(Level::Synced)], |received| received[at])
+        });
+        if moved {
+            self.marks.push_back((appended, self.received_counts()));
+        }
+    }
+
+    /// How many messages of each shard have reached a level, given how many records have.
+    fn reached(&mut self, level: Level, log: LogState) -> Option<Box<[u64]>> {
+        match level {
+            Level::Memory | Level::Written if log.reached < log.appended => None,
+            Level::Memory | Level::Written => Some(self.received_counts()),
+            Level::Synced => {
+                let passed = self.marks.iter().take_while(|(appended, _)| *appended <= log.reached).count();
+                self.marks.drain(..passed).next_back().map(|(_, received)| received)
+            }
+        }
+    }
+
+    /// The shards to tell how far we have come with their messages, and the number.
+    pub(crate) fn reports(&mut self, level: Level, log: LogState) -> Vec<(ShardId, u64)> {
+        let behind = |peer: &Peer| peer.received > peer.reported[index(level)];
+        if !self.peers.iter().any(behind) {
+            return Vec::new();
+        }
+        let Some(reached) = self.reached(level, log) else { return Vec::new() };
+        let news = self
+            .peers
+            .iter_mut()
+            .zip(reached)
+            .enumerate()
+            .filter(|(_, (peer, reached))| *reached > peer.reported[index(level)]);
+        news.map(|(at, (peer, reached))| {
+            peer.reported[index(level)] = reached;
+            (ShardId::new(at), reached)
+        })
+        .collect()
     }
 
     /// Starts a wait that [`Mesh::arrive`] must be called for `remaining` times.
@@ -271,31 +347,41 @@ impl Mesh {
         WaitId { slot, generation: wait.generation }
     }
 
-    /// Waits until every one of `shards` accepted all that was sent to it, and the log holds what was
-    /// appended to it. `None` when that is so already.
-    pub(crate) fn wait_accepted(&mut self, shards: &ShardSet, log: LogState, done: Done) -> Option<Done> {
-        let behind = |peer: &Peer| peer.accepted < peer.sent;
+    /// Waits until every one of `shards` accepted all that was sent to it, and the log has brought the record
+    /// with number `log`, if there is one, as far as `level` says. `None` when that is so already.
+    pub(crate) fn wait_accepted(
+        &mut self,
+        shards: &ShardSet,
+        level: Level,
+        log: Option<u64>,
+        done: Done,
+    ) -> Option<Done> {
+        let at = index(level);
+        let behind = |peer: &Peer| peer.accepted[at] < peer.sent;
         let lagging = shards.iter().filter(|shard| behind(&self.peers[shard.index()])).count() as u32;
-        let log_lags = u32::from(log.accepted < log.appended);
-        if lagging + log_lags == 0 {
+        let waits = lagging + u32::from(log.is_some());
+        if waits == 0 {
             return Some(done);
         }
-        let wait = self.begin(lagging + log_lags, done);
+        let wait = self.begin(waits, done);
         for shard in shards.iter() {
             let peer = &mut self.peers[shard.index()];
             if behind(peer) {
-                peer.waiting.push_back((peer.sent, wait));
+                peer.waiting[at].push_back((peer.sent, wait));
             }
         }
-        if log_lags > 0 {
-            self.log_waiting.push_back((log.appended, wait));
+        if let Some(record) = log {
+            self.log_waiting[at].push_back((record, wait));
         }
         None
     }
 
-    /// Starts a barrier that every other shard has to pass; there must be one.
-    pub(crate) fn begin_barrier(&mut self, done: Done) -> WaitId {
-        self.begin(self.others.len() as u32, done)
+    /// Starts a barrier that every other shard has to pass, and the log, if a record is given: there must be
+    /// one or the other.
+    pub(crate) fn begin_barrier(&mut self, level: Level, log: Option<u64>, done: Done) -> WaitId {
+        let wait = self.begin(self.others.len() as u32 + u32::from(log.is_some()), done);
+        self.log_waiting[index(level)].extend(log.map(|record| (record, wait)));
+        wait
     }
 
     /// One of the things that a wait waits for happened.
@@ -311,26 +397,32 @@ impl Mesh {
     }
 
     /// A shard reported how far it has come: what was waiting for that is over.
-    pub(crate) fn accepted(&mut self, from: ShardId, count: u64, over: &mut Vec<Done>) {
+    pub(crate) fn accepted(&mut self, from: ShardId, (level, count): (Level, u64), over: &mut Vec<Done>) {
+        let at = index(level);
         let peer = &mut self.peers[from.index()];
-        debug_assert!(count > peer.accepted && count <= peer.sent, "reports grow, up to what was sent");
-        peer.accepted = count;
-        while let Some(&(number, wait)) = self.peers[from.index()].waiting.front()
+        debug_assert!(count > peer.accepted[at] && count <= peer.sent, "reports grow, up to what was sent");
+        peer.accepted[at] = count;
+        while let Some(&(number, wait)) = self.peers[from.index()].waiting[at].front()
             && number <= count
         {
-            self.peers[from.index()].waiting.pop_front();
+            self.peers[from.index()].waiting[at].pop_front();
             over.extend(self.arrive(wait));
         }
     }
 
-    /// The log accepted more: what was waiting for that is over.
-    pub(crate) fn log_accepted(&mut self, accepted: u64, over: &mut Vec<Done>) {
-        while let Some(&(number, wait)) = self.log_waiting.front()
-            && number <= accepted
+    /// The log has come so far: what was waiting for that is over.
+    pub(crate) fn log_reached(&mut self, level: Level, reached: u64, over: &mut Vec<Done>) {
+        while let Some(&(number, wait)) = self.log_waiting[index(level)].front()
+            && number <= reached
         {
-            self.log_waiting.pop_front();
+            self.log_waiting[index(level)].pop_front();
             over.extend(self.arrive(wait));
         }
+    }
+
+    /// Whether something that waits for the log can go on now.
+    pub(crate) fn log_is_due(&self, level: Level, reached: u64) -> bool {
+        self.log_waiting[index(level)].front().is_some_and(|(number, _)| *number <= reached)
     }
 
     /// Another shard set a barrier. True when it is passed at once.
@@ -338,7 +430,7 @@ impl Mesh {
         let until: Vec<_> = (0..self.peers.len())
             .map(ShardId::new)
             .map(|shard| (shard, self.peers[shard.index()].last_retain))
-            .filter(|(shard, number)| self.peers[shard.index()].accepted < *number)
+            .filter(|(shard, number)| self.peers[shard.index()].accepted[0] < *number)
             .collect();
         if until.is_empty() {
             return true;
@@ -352,7 +444,8 @@ impl Mesh {
         let peers = &self.peers;
         let mut passed = Vec::new();
         self.held.retain(|barrier| {
-            let holds = barrier.until.iter().any(|(shard, number)| peers[shard.index()].accepted < *number);
+            let holds =
+                barrier.until.iter().any(|(shard, number)| peers[shard.index()].accepted[0] < *number);
             if !holds {
                 passed.push((barrier.from, barrier.wait));
             }
@@ -367,18 +460,18 @@ impl Mesh {
     }
 }
 
-/// How far the log has come, in records.
+/// How far the log has come at some level, in records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogState {
     pub(crate) appended: u64,
-    pub(crate) accepted: u64,
+    pub(crate) reached: u64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOG: LogState = LogState { appended: 0, accepted: 0 };
+    const WRITTEN: Level = Level::Written;
 
     fn done() -> Done {
         Done::Published { request: RequestId(1), reason: ReasonCode::Success }
@@ -391,25 +484,42 @@ mod tests {
         for shard in others.iter() {
             mesh.count_sent(shard);
         }
-        assert!(mesh.wait_accepted(&others, LOG, done()).is_none());
+        assert!(mesh.wait_accepted(&others, WRITTEN, None, done()).is_none());
         let mut over = Vec::new();
-        mesh.accepted(ShardId::new(2), 1, &mut over);
+        mesh.accepted(ShardId::new(2), (WRITTEN, 1), &mut over);
         assert!(over.is_empty());
-        mesh.accepted(ShardId::new(1), 1, &mut over);
+        mesh.accepted(ShardId::new(1), (WRITTEN, 1), &mut over);
         assert_eq!(over.len(), 1);
-        assert!(mesh.wait_accepted(&others, LOG, done()).is_some(), "nothing is outstanding");
+        assert!(mesh.wait_accepted(&others, WRITTEN, None, done()).is_some(), "nothing is outstanding");
+        assert!(mesh.wait_accepted(&others, Level::Synced, None, done()).is_none(), "not at this level");
     }
 
     #[test]
     fn a_wait_for_the_log_ends_with_the_record() {
         let mut mesh = Mesh::new(1, ShardId::new(0));
-        let behind = LogState { appended: 5, accepted: 3 };
-        assert!(mesh.wait_accepted(&ShardSet::EMPTY, behind, done()).is_none());
+        assert!(mesh.wait_accepted(&ShardSet::EMPTY, WRITTEN, Some(5), done()).is_none());
         let mut over = Vec::new();
-        mesh.log_accepted(4, &mut over);
+        mesh.log_reached(WRITTEN, 4, &mut over);
         assert!(over.is_empty());
-        mesh.log_accepted(5, &mut over);
+        mesh.log_reached(WRITTEN, 5, &mut over);
         assert_eq!(over.len(), 1);
+    }
+
+    #[test]
+    fn a_sync_is_reported_for_what_it_covers_only() {
+        let mut mesh = Mesh::new(2, ShardId::new(0));
+        let other = ShardId::new(1);
+        let at = |appended, reached| LogState { appended, reached };
+        mesh.count_received(other);
+        mesh.mark(10);
+        mesh.count_received(other);
+        mesh.mark(20);
+        mesh.mark(25);
+        assert_eq!(mesh.reports(Level::Synced, at(25, 9)), []);
+        assert_eq!(mesh.reports(Level::Synced, at(25, 19)), [(other, 1)]);
+        assert_eq!(mesh.reports(Level::Synced, at(25, 25)), [(other, 2)]);
+        assert_eq!(mesh.reports(WRITTEN, at(25, 24)), [], "some of it waits for room");
+        assert_eq!(mesh.reports(WRITTEN, at(25, 25)), [(other, 2)]);
     }
 
     #[test]
@@ -421,7 +531,7 @@ mod tests {
         mesh.count_retain(owner);
         assert!(!mesh.barrier_set(asker, wait));
         assert!(mesh.barriers_passed().is_empty());
-        mesh.accepted(owner, 1, &mut Vec::new());
+        mesh.accepted(owner, (WRITTEN, 1), &mut Vec::new());
         assert_eq!(mesh.barriers_passed(), [(asker, wait)]);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ringmq_codec::{PacketId, QoS};
-use ringmq_storage::LogOffset;
+use ringmq_storage::{LogOffset, QueueNumber};
 
 use crate::ids::GroupId;
 
@@ -53,9 +53,32 @@ pub(crate) struct Queued {
 
 const QOS_SHIFT: u32 = LogOffset::BITS;
 const RETAIN_BIT: u64 = 1 << (LogOffset::BITS + 2);
+const REPEATED_BIT: u64 = 1 << (LogOffset::BITS + 3);
+const GONE_BIT: u64 = 1 << (LogOffset::BITS + 4);
 const OFFSET_MASK: u64 = (1 << LogOffset::BITS) - 1;
 
 impl Queued {
+    /// The place of a message that is not there any more.
+    pub(crate) const GONE: Self = Self { packed: GONE_BIT, group: 0, ids: IdsRef::NONE };
+
+    pub(crate) fn is_gone(self) -> bool {
+        self.packed & GONE_BIT != 0
+    }
+
+    /// The same, perhaps sent before the process was started.
+    pub(crate) fn repeated(self) -> Self {
+        Self { packed: self.packed | REPEATED_BIT, ..self }
+    }
+
+    pub(crate) fn is_repeated(self) -> bool {
+        self.packed & REPEATED_BIT != 0
+    }
+
+    /// The same, with its message elsewhere in the log.
+    pub(crate) fn moved(self, message: LogOffset) -> Self {
+        Self { packed: self.packed & !OFFSET_MASK | message.get(), ..self }
+    }
+
     pub(crate) fn new(message: LogOffset, qos: QoS, retain: bool) -> Self {
         let retain = if retain { RETAIN_BIT } else { 0 };
         Self { packed: message.get() | (qos as u64) << QOS_SHIFT | retain, group: 0, ids: IdsRef::NONE }
@@ -95,7 +118,7 @@ pub(crate) enum Progress {
     AwaitsPubRec,
     /// PUBREL was sent.
     AwaitsPubComp,
-    /// It ended, but an older one has not; or its packet id was skipped.
+    /// It ended, but an older one has not; or its place was empty.
     Done,
 }
 
@@ -107,41 +130,158 @@ pub(crate) struct Flight {
     pub(crate) again: Option<Queued>,
 }
 
-/// How many packet ids lie between the oldest flight and the newest before the oldest is put aside.
-const WINDOW_SPAN_MAX: usize = 32_768;
 /// Packet ids run from 1 to 65,535.
-const PACKET_IDS: usize = 65_535;
+const PACKET_IDS: u64 = 65_535;
+/// Places between the oldest message in flight and the newest, so that no packet id is in use twice. A
+/// client that leaves one message unacknowledged gets so many others meanwhile, and no more.
+const WINDOW_SPAN_MAX: usize = PACKET_IDS as usize;
 
-/// The messages in flight, by packet id, and those that wait behind them.
+/// The messages in flight, and those that wait behind them, in places that are numbered without gaps.
 ///
-/// Ids are given in sequence, so the flight of an id is found by subtraction. One that stays while
-/// 32,768 younger ones come and go is put aside, and its id skipped when its turn comes round.
+/// The packet id of a message follows from its number, so that a message which is sent once more after the
+/// process was killed goes under the id that its client knows, although nothing was written when it was
+/// sent. [MQTT-4.4.0-1]
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     flights: VecDeque<Flight>,
-    /// Packet id of the first of `flights`, less one.
-    first: u16,
+    /// The number of the first of `flights`, or without any of `queue`.
+    first: QueueNumber,
+    /// Empty places between `flights` and `queue`; none where there are no flights.
+    gap: usize,
     unacked: u32,
     /// The most that may be unacknowledged: ours and the client's bound. [MQTT-3.3.4-9]
     limit: u32,
-    aside: Vec<(PacketId, Flight)>,
     /// Flights of earlier connections that this one has no room for yet, the next one last.
     to_resend: Vec<PacketId>,
-    pub(crate) queue: VecDeque<Queued>,
+    queue: VecDeque<Queued>,
     pub(crate) queue_bytes: u64,
+}
+
+/// A flight that ended, or went on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Landed {
+    pub(crate) number: QueueNumber,
+    pub(crate) flight: Flight,
 }
 
 impl Outgoing {
     pub(crate) fn new(limit: u16) -> Self {
         Self {
             flights: VecDeque::new(),
-            first: 0,
+            first: QueueNumber::default(),
+            gap: 0,
             unacked: 0,
             limit: u32::from(limit),
-            aside: Vec::new(),
             to_resend: Vec::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+        }
+    }
+
+    /// The number of the next message.
+    pub(crate) fn next(&self) -> QueueNumber {
+        self.queue_first().plus(self.queue.len())
+    }
+
+    /// The number of the first message that waits.
+    fn queue_first(&self) -> QueueNumber {
+        self.first.plus(self.flights.len() + self.gap)
+    }
+
+    /// The number of the oldest message that is not done.
+    pub(crate) fn first(&self) -> QueueNumber {
+        self.first
+    }
+
+    /// Gives an empty queue the number of its next message.
+    pub(crate) fn begin_at(&mut self, next: QueueNumber) {
+        debug_assert!(self.flights.is_empty() && self.queue.is_empty(), "numbers of messages do not change");
+        self.first = next;
+    }
+
+    /// How many messages wait.
+    pub(crate) fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Puts a message behind those that wait.
+    pub(crate) fn push(&mut self, entry: Queued, charged_bytes: u64) {
+        self.queue.push_back(entry);
+        self.queue_bytes += charged_bytes;
+    }
+
+    /// The message that waits longest. What is gone is passed over.
+    pub(crate) fn front(&mut self) -> Option<Queued> {
+        loop {
+            let entry = *self.queue.front()?;
+            if !entry.is_gone() {
+                return Some(entry);
+            }
+            self.drop_front();
+        }
+    }
+
+    /// Drops the message that waits longest, and answers its number.
+    pub(crate) fn drop_front(&mut self) -> QueueNumber {
+        let number = self.queue_first();
+        self.queue.pop_front().expect("only what waits is dropped");
+        self.gap += 1;
+        self.drop_done();
+        number
+    }
+
+    /// Takes the message that waits longest for [`Outgoing::launch`].
+    pub(crate) fn take_front(&mut self, charged_bytes: u64) {
+        self.queue.pop_front().expect("only what waits is taken");
+        self.queue_bytes -= charged_bytes;
+    }
+
+    /// The messages that wait, by index, with the number of the first.
+    pub(crate) fn waiting(&self) -> (QueueNumber, &VecDeque<Queued>) {
+        (self.queue_first(), &self.queue)
+    }
+
+    /// Takes a message that waits out, from any place; its place stays.
+    pub(crate) fn vacate(&mut self, index: usize, charged_bytes: u64) {
+        self.queue[index] = Queued::GONE;
+        self.queue_bytes -= charged_bytes;
+    }
+
+    /// The message with a number, unless it is gone or need not be sent again.
+    pub(crate) fn entry_mut(&mut self, number: QueueNumber) -> Option<&mut Queued> {
+        if let Some(waiting) = number.since(self.queue_first()) {
+            return self.queue.get_mut(waiting).filter(|entry| !entry.is_gone());
+        }
+        self.flights.get_mut(number.since(self.first)?)?.again.as_mut()
+    }
+
+    /// Enters a message whose client has it, but for PUBCOMP. For recovery, in order.
+    pub(crate) fn restore_received(&mut self) {
+        debug_assert!(self.queue.is_empty(), "what was received was sent before what waits");
+        self.fill_gap();
+        self.flights.push_back(Flight { progress: Progress::AwaitsPubComp, again: None });
+        self.unacked += 1;
+    }
+
+    /// Enters a message that may have been sent. For recovery, in order.
+    pub(crate) fn restore_sent(&mut self, entry: Queued) {
+        debug_assert!(self.queue.is_empty(), "what was sent was sent before what waits");
+        self.fill_gap();
+        let progress = match entry.qos() {
+            QoS::ExactlyOnce => Progress::AwaitsPubRec,
+            QoS::AtLeastOnce | QoS::AtMostOnce => Progress::AwaitsPubAck,
+        };
+        self.flights.push_back(Flight { progress, again: Some(entry) });
+        self.unacked += 1;
+    }
+
+    /// Leaves a place empty. For recovery, in order.
+    pub(crate) fn restore_gap(&mut self) {
+        if self.queue.is_empty() {
+            self.gap += 1;
+            self.drop_done();
+        } else {
+            self.queue.push_back(Queued::GONE);
         }
     }
 
@@ -153,7 +293,9 @@ impl Outgoing {
     /// Whether another message may be sent now.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.unacked < self.limit && self.to_resend.is_empty()
+        self.unacked < self.limit
+            && self.to_resend.is_empty()
+            && self.flights.len() + self.gap < WINDOW_SPAN_MAX
     }
 
     /// Whether anything waits for room.
@@ -194,93 +336,100 @@ impl Outgoing {
     }
 
     fn id_at(&self, index: usize) -> PacketId {
-        let id = (usize::from(self.first) + index) % PACKET_IDS + 1;
-        PacketId::new(id as u16).expect("an id modulo 65,535, plus one, is not zero")
+        packet_id(self.first.plus(index))
     }
 
     /// Starts a flight under an id that no other uses. [MQTT-2.2.1-3]
     pub(crate) fn launch(&mut self, progress: Progress, again: Option<Queued>) -> PacketId {
-        if self.flights.len() >= WINDOW_SPAN_MAX {
-            self.put_oldest_aside();
-        }
-        let mut id = self.id_at(self.flights.len());
-        while !self.aside.is_empty() && self.aside.iter().any(|(taken, _)| *taken == id) {
-            self.flights.push_back(Flight { progress: Progress::Done, again: None });
-            id = self.id_at(self.flights.len());
-        }
+        debug_assert!(self.flights.len() + self.gap <= WINDOW_SPAN_MAX, "there was room");
+        self.fill_gap();
+        let id = self.id_at(self.flights.len());
         self.flights.push_back(Flight { progress, again });
         self.unacked += 1;
         id
     }
 
-    fn put_oldest_aside(&mut self) {
-        let id = self.id_at(0);
-        let oldest = self.flights.pop_front().expect("a window at its span is not empty");
-        debug_assert_ne!(oldest.progress, Progress::Done, "done flights leave the front at once");
-        self.aside.push((id, oldest));
-        self.first = (self.first + 1) % PACKET_IDS as u16;
-        self.drop_done();
-    }
-
     fn drop_done(&mut self) {
         while self.flights.front().is_some_and(|flight| flight.progress == Progress::Done) {
             self.flights.pop_front();
-            self.first = (self.first + 1) % PACKET_IDS as u16;
+            self.first = self.first.plus(1);
+        }
+        if self.flights.is_empty() {
+            self.first = self.first.plus(self.gap);
+            self.gap = 0;
         }
     }
 
+    fn fill_gap(&mut self) {
+        let done = Flight { progress: Progress::Done, again: None };
+        self.flights.extend(std::iter::repeat_n(done, std::mem::take(&mut self.gap)));
+    }
+
     fn index_of(&self, id: PacketId) -> usize {
-        (usize::from(id.get()) - 1 + PACKET_IDS - usize::from(self.first)) % PACKET_IDS
+        ((u64::from(id.get()) - 1 + PACKET_IDS - self.first.0 % PACKET_IDS) % PACKET_IDS) as usize
     }
 
     /// The flight under an id, unless it is done.
     pub(crate) fn flight(&mut self, id: PacketId) -> Option<&mut Flight> {
         let index = self.index_of(id);
-        if index < self.flights.len() && self.flights[index].progress != Progress::Done {
-            return self.flights.get_mut(index);
-        }
-        self.aside.iter_mut().find(|(taken, _)| *taken == id).map(|(_, flight)| flight)
+        self.flights.get_mut(index).filter(|flight| flight.progress != Progress::Done)
     }
 
     /// Ends the flight under an id when it has come as far as `expected`.
     #[inline]
-    pub(crate) fn land(&mut self, id: PacketId, expected: Progress) -> Option<Flight> {
+    pub(crate) fn land(&mut self, id: PacketId, expected: Progress) -> Option<Landed> {
         let index = self.index_of(id);
-        if let Some(flight) = self.flights.get_mut(index)
-            && flight.progress != Progress::Done
-        {
-            if flight.progress != expected {
-                return None;
-            }
-            let landed = *flight;
-            flight.progress = Progress::Done;
-            self.unacked -= 1;
-            self.drop_done();
-            self.cancel_resend(id);
-            return Some(landed);
-        }
-        let at = self.aside.iter().position(|(taken, flight)| *taken == id && flight.progress == expected)?;
+        let flight = self.flights.get_mut(index).filter(|flight| flight.progress == expected)?;
+        let landed = Landed { number: self.first.plus(index), flight: *flight };
+        flight.progress = Progress::Done;
         self.unacked -= 1;
+        self.drop_done();
         self.cancel_resend(id);
-        Some(self.aside.swap_remove(at).1)
+        Some(landed)
+    }
+
+    /// The client received the QoS 2 message under an id: PUBCOMP is awaited, and its entry is done with.
+    pub(crate) fn receive(&mut self, id: PacketId) -> Option<Landed> {
+        let index = self.index_of(id);
+        let flight =
+            self.flights.get_mut(index).filter(|flight| flight.progress == Progress::AwaitsPubRec)?;
+        let landed = Landed { number: self.first.plus(index), flight: *flight };
+        *flight = Flight { progress: Progress::AwaitsPubComp, again: None };
+        self.cancel_resend(id);
+        Some(landed)
     }
 
     /// The flights that are not done, oldest first, with their ids.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = (PacketId, Flight)> + '_ {
         let window = (0..self.flights.len()).map(|index| (self.id_at(index), self.flights[index]));
-        self.aside.iter().copied().chain(window).filter(|(_, flight)| flight.progress != Progress::Done)
+        window.filter(|(_, flight)| flight.progress != Progress::Done)
     }
 
-    /// Takes everything out: the flights that are not done, then what waits.
-    pub(crate) fn clear(&mut self) -> (Vec<Flight>, VecDeque<Queued>) {
-        let flights = self.in_flight().map(|(_, flight)| flight).collect();
-        self.flights = VecDeque::new();
-        self.aside = Vec::new();
-        self.to_resend = Vec::new();
-        self.unacked = 0;
-        self.queue_bytes = 0;
-        (flights, std::mem::take(&mut self.queue))
+    /// The numbers of the messages whose PUBCOMP is awaited.
+    pub(crate) fn received(&self) -> impl Iterator<Item = QueueNumber> + '_ {
+        let flights = self.flights.iter().enumerate();
+        flights
+            .filter(|(_, flight)| flight.progress == Progress::AwaitsPubComp)
+            .map(|(index, _)| self.first.plus(index))
     }
+
+    /// Takes everything out: the flights that are not done, then what waits, with their numbers.
+    pub(crate) fn clear(&mut self) -> (Vec<Landed>, Vec<(QueueNumber, Queued)>) {
+        let (first, queued, next) = (self.first, self.queue_first(), self.next());
+        let flights = std::mem::take(&mut self.flights).into_iter().enumerate();
+        let flights = flights.map(|(index, flight)| Landed { number: first.plus(index), flight });
+        let flights = flights.filter(|landed| landed.flight.progress != Progress::Done).collect();
+        let queue = std::mem::take(&mut self.queue).into_iter().enumerate();
+        let queue = queue.map(|(index, entry)| (queued.plus(index), entry));
+        let queue: Vec<_> = queue.filter(|(_, entry)| !entry.is_gone()).collect();
+        *self = Self { first: next, ..Self::new(self.limit as u16) };
+        (flights, queue)
+    }
+}
+
+/// The packet id of a message by its number.
+pub(crate) fn packet_id(number: QueueNumber) -> PacketId {
+    PacketId::new((number.0 % PACKET_IDS) as u16 + 1).expect("one more than something is not zero")
 }
 
 #[cfg(test)]
@@ -338,14 +487,43 @@ mod tests {
     fn an_id_that_is_never_acknowledged_is_never_used_twice() {
         let mut out = Outgoing::new(1000);
         let stuck = out.launch(Progress::AwaitsPubRec, None);
-        for _ in 0..200_000 {
+        let mut others = 0;
+        while out.has_room() {
             let next = out.launch(Progress::AwaitsPubAck, None);
             assert_ne!(next, stuck);
             assert!(out.land(next, Progress::AwaitsPubAck).is_some());
+            others += 1;
         }
-        assert_eq!(out.in_flight().count(), 1);
+        assert_eq!(others, WINDOW_SPAN_MAX - 1);
         assert!(out.land(stuck, Progress::AwaitsPubRec).is_some());
-        assert_eq!(out.unacked(), 0);
+        assert!(out.has_room() && out.unacked() == 0);
+    }
+
+    #[test]
+    fn numbers_survive_what_is_dropped_and_what_is_put_in_anew() {
+        let entry = |at: u64| Queued::new(LogOffset::new(at), QoS::AtLeastOnce, false);
+        let mut out = Outgoing::new(10);
+        out.begin_at(QueueNumber(65_533));
+        for at in 0..5 {
+            out.push(entry(at), 1);
+        }
+        out.take_front(1);
+        assert_eq!(out.launch(Progress::AwaitsPubAck, Some(entry(0))), id(65_534));
+        assert_eq!(out.drop_front(), QueueNumber(65_534));
+        out.vacate(1, 1);
+        assert_eq!(out.front(), Some(entry(2)));
+        out.take_front(1);
+        assert_eq!(out.launch(Progress::AwaitsPubAck, Some(entry(2))), id(1));
+        assert_eq!(out.entry_mut(QueueNumber(65_536)), None, "its place is empty");
+        assert_eq!(out.entry_mut(QueueNumber(65_537)).copied(), Some(entry(4)));
+        assert_eq!(out.entry_mut(QueueNumber(65_533)).copied(), Some(entry(0)));
+        assert_eq!(out.front(), Some(entry(4)));
+        assert_eq!(out.next(), QueueNumber(65_538));
+        assert_eq!(out.land(id(65_534), Progress::AwaitsPubAck).map(|landed| landed.number.0), Some(65_533));
+        assert_eq!(out.first(), QueueNumber(65_535));
+        let (flights, queue) = out.clear();
+        assert_eq!(flights.iter().map(|landed| landed.number.0).collect::<Vec<_>>(), [65_535]);
+        assert_eq!(queue, [(QueueNumber(65_537), entry(4))]);
     }
 
     #[test]

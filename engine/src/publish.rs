@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_codec::{Frame, Publish, QoS, ReasonCode, Version, forwardable};
-use ringmq_storage::{Log, MessageView, Record};
+use ringmq_storage::{Log, MessageView, PublicationRecord};
 use ringmq_turn::{ConnId, ShardSet};
 
 use crate::conn::{Ack, Flow, Held, Input, Readiness};
 use crate::deliver::{Delivery, Kept, Publication, Retained};
+use crate::exactly_once::{Again, carried_number, went_to_groups};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
-use crate::mesh::{CarriedMessage, Done, LogState, SHARED_PAYLOAD_BYTES_MIN, ShardMessage};
+use crate::mesh::{CarriedMessage, Done, SHARED_PAYLOAD_BYTES_MIN, ShardMessage};
 use crate::route::{RouteRef, TopicRefused};
 use crate::run::{PLAIN_PUBLISH, Run};
+use crate::session::Taken;
 use crate::timers::expires_at_ms;
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};
@@ -25,6 +27,23 @@ pub(crate) struct Routed {
     pub(crate) shards: ShardSet,
     /// Whether anybody is to have it.
     pub(crate) matched: bool,
+    /// Whether a group's member on another shard is to have it.
+    pub(crate) groups_elsewhere: bool,
+    /// Whether somebody on this shard does not get it for want of room.
+    pub(crate) refused: bool,
+    /// Whether this shard's log has something of it.
+    pub(crate) wrote: bool,
+    /// Its number, if it has one.
+    pub(crate) number: Option<PublicationRecord>,
+}
+
+/// What an acknowledgement waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Awaited {
+    /// Shards that have to accept all that was sent to them.
+    pub(crate) shards: ShardSet,
+    /// The record that this shard's log has to have as safe as the listener's level says.
+    pub(crate) logged: Option<u64>,
 }
 
 /// A connected client that sent a packet.
@@ -33,6 +52,14 @@ pub(crate) struct Sender {
     pub(crate) conn: ConnId,
     pub(crate) session: SessionSlot,
     pub(crate) version: Version,
+}
+
+impl Routed {
+    fn add(&mut self, other: &Self) {
+        self.shards.union(&other.shards);
+        self.matched |= other.matched;
+        self.groups_elsewhere |= other.groups_elsewhere;
+    }
 }
 
 impl From<TopicRefused> for Violation {
@@ -112,7 +139,8 @@ impl<L: Log> Engine<L> {
         }
         if special {
             for view in run.messages() {
-                let publication = Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher };
+                let publication =
+                    Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher, number: None };
                 delivery.restart();
                 for target in &found.targets {
                     if !delivery.takes_runs(run, target) {
@@ -186,17 +214,13 @@ impl<L: Log> Engine<L> {
         input: Input<'_>,
         io: &mut EngineIo,
     ) -> Result<Flow, Violation> {
-        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id)
-            && self.sessions.get(sender.session).taken.contains(&packet_id.get())
-        {
-            // Taken before: it is only acknowledged again. [MQTT-4.3.3-10] What it waited for may not have
-            // come yet, and is remembered nowhere: all that was sent to any shard covers it.
-            self.traffic.publishes_received += 1;
-            let shards = self.mesh.others;
-            self.acknowledge(sender, Ack::PubRec(packet_id, ReasonCode::Success), &shards, io);
+        let again = self.take_again(sender, publish, io);
+        if again == Again::Acknowledged {
             return Ok(Flow::Used(0));
         }
-        self.check_receive_maximum(sender, publish.qos)?;
+        if again == Again::New {
+            self.check_receive_maximum(sender, publish.qos)?;
+        }
         let route = self.route_for(sender.conn, publish.topic)?;
         if self.is_blocked(route, publish, io) {
             return Ok(Flow::Hold(Held::Lanes));
@@ -205,6 +229,9 @@ impl<L: Log> Engine<L> {
         if self.router.get(route).reserved {
             self.refuse_reserved(sender, publish, io);
             return Ok(Flow::Used(0));
+        }
+        if publish.qos > QoS::AtMostOnce && self.is_full_for(route, publish) {
+            return self.refuse_full(sender, publish, io);
         }
         let mut properties = std::mem::take(&mut self.properties_scratch);
         properties.clear();
@@ -225,10 +252,21 @@ impl<L: Log> Engine<L> {
             qos: publish.qos,
             retain: if publish.retain { Retained::AsPublished } else { Retained::No },
             publisher: Some(sender.session),
+            number: self.number_for(sender, publish.qos, again),
         };
-        let routed = self.publish(route, &publication, io);
-        self.taken(sender, publish, routed, io);
+        let (appended, refused) = (self.log.appended(), self.refused_copies);
+        let mut routed = match again {
+            Again::Unfinished(kept) => self.spread_elsewhere(route, &publication, went_to_groups(kept), io),
+            Again::New | Again::Acknowledged => self.publish(route, &publication, io),
+        };
+        routed.refused = self.refused_copies > refused;
+        routed.wrote = self.log.appended() > appended;
+        routed.number = publication.number;
         self.properties_scratch = properties;
+        if routed.refused && publish.qos > QoS::AtMostOnce && sender.version != Version::V5 {
+            return Err(Violation::StorageFull);
+        }
+        self.taken(sender, publish, routed, io);
         Ok(Flow::Used(0))
     }
 
@@ -242,44 +280,96 @@ impl<L: Log> Engine<L> {
         let ack = match publish.qos {
             QoS::ExactlyOnce if sender.version != Version::V5 => {
                 // Before MQTT 5 there is no refusal: the exchange runs its course.
-                self.sessions.get_mut(sender.session).taken.insert(packet_id.get());
+                self.sessions.get_mut(sender.session).taken.insert(packet_id.get(), Taken::Here);
                 Ack::PubRec(packet_id, reason)
             }
             QoS::ExactlyOnce => Ack::PubRec(packet_id, reason),
             QoS::AtLeastOnce | QoS::AtMostOnce => Ack::PubAck(packet_id, reason),
         };
-        self.acknowledge(sender, ack, &ShardSet::EMPTY, io);
+        self.acknowledge(sender, ack, &Awaited::default(), io);
+    }
+
+    /// The number of a publication that may concern other shards and must not be taken twice.
+    fn number_for(&mut self, sender: Sender, qos: QoS, again: Again) -> Option<PublicationRecord> {
+        match again {
+            Again::Unfinished(kept) => Some(carried_number(kept)),
+            Again::New | Again::Acknowledged => {
+                let numbered = qos == QoS::ExactlyOnce
+                    && !self.mesh.others.is_empty()
+                    && self.sessions.get(sender.session).persistent;
+                numbered.then(|| self.sessions.number_publication())
+            }
+        }
     }
 
     /// Acknowledges a QoS 1 or 2 message once everybody has it. [MQTT-4.3.2-4], [MQTT-4.3.3-8]
-    fn taken(&mut self, sender: Sender, publish: &Publish<'_>, routed: Routed, io: &mut EngineIo) {
+    fn taken(&mut self, sender: Sender, publish: &Publish<'_>, mut routed: Routed, io: &mut EngineIo) {
         let Some(packet_id) = publish.packet_id else { return };
-        let reason = if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let reason = match &routed {
+            Routed { refused: true, .. } => ReasonCode::QuotaExceeded,
+            Routed { matched: true, .. } => ReasonCode::Success,
+            Routed { .. } => ReasonCode::NoMatchingSubscribers,
+        };
         let ack = if publish.qos == QoS::ExactlyOnce {
-            let session = self.sessions.get_mut(sender.session);
-            session.taken.insert(packet_id.get());
-            if session.persistent {
-                let taken = Record::Taken { session: session.record, packet_id: packet_id.get() };
-                let _ = self.log.append(taken);
+            if !reason.is_error() {
+                self.note_taken(sender, packet_id.get(), &mut routed);
             }
             Ack::PubRec(packet_id, reason)
         } else {
             Ack::PubAck(packet_id, reason)
         };
-        self.acknowledge(sender, ack, &routed.shards, io);
+        let logged = routed.wrote.then(|| self.log.appended());
+        self.acknowledge(sender, ack, &Awaited { shards: routed.shards, logged }, io);
     }
 
-    /// Sends an acknowledgement when the log and `shards` have all that came before it, in order.
-    fn acknowledge(&mut self, sender: Sender, ack: Ack, shards: &ShardSet, io: &mut EngineIo) {
-        let log = LogState { appended: self.log.appended(), accepted: self.log.accepted() };
+    /// Whether a QoS 1 or 2 message has to be refused since a log that may have to take it is full.
+    fn is_full_for(&self, route: RouteRef, publish: &Publish<'_>) -> bool {
+        if self.log.is_full() {
+            return true;
+        }
+        if self.full_shards.is_empty() {
+            return false;
+        }
+        let found = self.router.get(route);
+        publish.retain || !found.groups.is_empty() || found.remote.intersects(&self.full_shards)
+    }
+
+    /// Refuses a QoS 1 or 2 message for want of space. Before MQTT 5 the only refusal is to close: the
+    /// client was not acknowledged to, and repeats.
+    fn refuse_full(
+        &mut self,
+        sender: Sender,
+        publish: &Publish<'_>,
+        io: &mut EngineIo,
+    ) -> Result<Flow, Violation> {
+        self.ledger.received += 1;
+        self.ledger.copies += 1;
+        self.ledger.drop_copy(DropReason::StorageFull);
+        if sender.version != Version::V5 {
+            return Err(Violation::StorageFull);
+        }
+        let packet_id = publish.packet_id.expect("QoS 1 and 2 have a packet id");
+        let reason = ReasonCode::QuotaExceeded;
+        let ack = match publish.qos {
+            QoS::ExactlyOnce => Ack::PubRec(packet_id, reason),
+            QoS::AtLeastOnce | QoS::AtMostOnce => Ack::PubAck(packet_id, reason),
+        };
+        self.acknowledge(sender, ack, &Awaited::default(), io);
+        Ok(Flow::Used(0))
+    }
+
+    /// Sends an acknowledgement when the log and other shards have what it waits for, in order.
+    pub(crate) fn acknowledge(&mut self, sender: Sender, ack: Ack, awaited: &Awaited, io: &mut EngineIo) {
         let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
-        if shards.is_empty() && log.accepted >= log.appended && conn.acks.waiting.is_empty() {
+        let level = conn.level;
+        let log = awaited.logged.filter(|number| self.log.reached(level) < *number);
+        let idle = conn.acks.waiting.is_empty();
+        if awaited.shards.is_empty() && log.is_none() && idle {
             return self.send_ack(sender.conn, ack, io);
         }
         let number = conn.acks.first + conn.acks.waiting.len() as u64;
-        let idle = conn.acks.waiting.is_empty();
         let done = Done::Ack { conn: sender.conn, number };
-        match self.mesh.wait_accepted(shards, log, done) {
+        match self.mesh.wait_accepted(&awaited.shards, level, log, done) {
             Some(_) if idle => self.send_ack(sender.conn, ack, io),
             Some(_) => {
                 self.queue_ack(sender.conn, ack, Readiness::Ready);
@@ -346,19 +436,50 @@ impl<L: Log> Engine<L> {
         if publication.retain == Retained::AsPublished {
             routed.shards.union(&self.retain(publication, &mut carried, io));
         }
-        let remote = self.router.get(route).remote;
-        for shard in remote.iter() {
-            self.mesh.count_sent(shard);
-            io.message(shard, ShardMessage::Publish(carry(publication, &mut carried)));
-        }
+        let remote = self.send_to_interested(route, publication, &mut carried, io);
         routed.shards.union(&remote);
         routed.matched = self.deliver_here(route, publication, io) || !remote.is_empty();
         if !self.router.get(route).groups.is_empty() {
-            let picked = self.give_to_groups(route, publication, &mut carried, io);
-            routed.matched |= picked.matched;
-            routed.shards.union(&picked.shards);
+            routed.add(&self.give_to_groups(route, publication, &mut carried, io));
         }
         routed
+    }
+
+    /// Sends a message to the other shards once more, which know by its number whether they have it. This
+    /// shard does.
+    fn spread_elsewhere(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        groups_elsewhere: bool,
+        io: &mut EngineIo,
+    ) -> Routed {
+        let mut carried = None;
+        let mut routed = Routed { matched: true, ..Routed::default() };
+        if publication.retain == Retained::AsPublished && !self.owns_retained(&publication.view) {
+            routed.shards.union(&self.retain(publication, &mut carried, io));
+        }
+        routed.shards.union(&self.send_to_interested(route, publication, &mut carried, io));
+        if groups_elsewhere {
+            routed.add(&self.give_to_groups(route, publication, &mut carried, io));
+        }
+        routed
+    }
+
+    /// Sends a message to every other shard that has an interest in its topic.
+    fn send_to_interested(
+        &mut self,
+        route: RouteRef,
+        publication: &Publication<'_>,
+        carried: &mut Option<Arc<CarriedMessage>>,
+        io: &mut EngineIo,
+    ) -> ShardSet {
+        let remote = self.router.get(route).remote;
+        for shard in remote.iter() {
+            self.mesh.count_sent(shard);
+            io.message(shard, ShardMessage::Publish(carry(publication, carried)));
+        }
+        remote
     }
 
     /// Delivers to the sessions of this shard. Whether there was any.
@@ -391,6 +512,9 @@ impl<L: Log> Engine<L> {
             limits: &self.limits,
             slow_sessions: &mut self.slow_sessions,
             overflowed: &mut self.overflowed,
+            groups: &self.router.groups,
+            gated: self.syncs.then_some(&mut self.gated),
+            refused: &mut self.refused_copies,
             kept: Kept::No,
             io,
         };
@@ -410,10 +534,11 @@ pub(crate) fn carry(
 pub(crate) fn carriable(publication: &Publication<'_>) -> CarriedMessage {
     let retain = publication.retain != Retained::No;
     let view = &publication.view;
+    let number = publication.number;
     let shared = match view.shared_payload {
         None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => Some(Bytes::copy_from_slice(view.payload)),
         known => known.cloned(),
     };
     let view = MessageView { shared_payload: shared.as_ref(), ..*view };
-    CarriedMessage::new(&view, publication.qos, retain)
+    CarriedMessage::new(&view, publication.qos, retain).with_publication(number)
 }

@@ -1,12 +1,12 @@
 //! What waits for a client goes out: from its queue, once more after a reconnect, and in forms of its own.
 
-use ringmq_codec::{PacketId, PublishHeader};
-use ringmq_storage::{Log, MessageView, Record};
+use ringmq_codec::{PacketId, PublishHeader, QoS};
+use ringmq_storage::{Log, MessageView};
 
 use ringmq_turn::ConnId;
 
 use crate::EngineIo;
-use crate::deliver::{Delivery, drop_copy, first_progress};
+use crate::deliver::{Delivery, complete, drop_copy, first_progress};
 use crate::encodings::{Kind, share};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
@@ -18,38 +18,76 @@ impl<L: Log> Delivery<'_, L> {
     /// Sends what waits in a session's queue, as far as its window and its connection's backlog allow.
     pub(crate) fn pump(&mut self, slot: SessionSlot) {
         let Some(conn) = self.sessions.get(slot).conn else { return };
-        self.pump_resends(slot, conn);
+        while self.resend_one(slot, conn) {}
+        while self.pump_one(slot, conn) {}
+    }
+
+    /// Deals with the message that waits longest. False when there is none, or it has to wait.
+    fn pump_one(&mut self, slot: SessionSlot, conn: ConnId) -> bool {
         let session = self.sessions.get_mut(slot);
-        while session.out.has_room() && self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes {
-            let Some(entry) = session.out.queue.pop_front() else { break };
-            let at = entry.message();
-            let view = self.log.message(at);
-            session.out.queue_bytes -= view.charged_bytes() as u64;
-            if view.expires_at_ms != 0 && view.expires_at_ms <= self.io.now.wall_ms {
-                self.log.release(at);
-                self.ledger.queued -= 1;
-                self.ledger.expired += 1; // [MQTT-3.3.2-5]
-                continue;
-            }
-            let keep = session.persistent || entry.group().is_some();
-            let packet_id = session.out.launch(first_progress(entry.qos()), keep.then_some(entry));
-            if send_entry(session, entry, SendAs { packet_id, dup: false }, &view, self.io) {
-                self.traffic.publishes_sent += 1;
-                if session.persistent {
-                    let sent = Record::Sent { session: session.record, packet_id: packet_id.get() };
-                    let _ = self.log.append(sent);
-                }
-            } else {
-                session.out.land(packet_id, first_progress(entry.qos()));
-                self.ledger.queued -= 1;
-                drop_copy(session, self.ledger, DropReason::PacketTooLarge);
-                self.log.release(at);
-                continue;
-            }
-            if !keep {
-                self.log.release(at);
-            }
+        if !session.out.has_room() || self.io.backlog_bytes(conn) > self.io.backlog_high_bytes {
+            return false;
         }
+        let Some(entry) = session.out.front() else { return false };
+        if self.gated.is_some()
+            && session.persistent
+            && entry.qos() == QoS::ExactlyOnce
+            && session.out.waiting().0 >= session.gate.open_below
+        {
+            return false;
+        }
+        let at = entry.message();
+        let view = self.log.message(at);
+        let charged = view.charged_bytes() as u64;
+        if view.expires_at_ms != 0 && view.expires_at_ms <= self.io.now.wall_ms {
+            session.out.queue_bytes -= charged;
+            let number = session.out.drop_front();
+            self.log.release(at);
+            complete(session, number, self.log);
+            self.ledger.queued -= 1;
+            self.ledger.expired += 1; // [MQTT-3.3.2-5]
+            return true;
+        }
+        session.out.take_front(charged);
+        let keep = session.persistent || entry.group().is_some();
+        let packet_id = session.out.launch(first_progress(entry.qos()), keep.then_some(entry));
+        if !send_entry(session, entry, SendAs { packet_id, dup: entry.is_repeated() }, &view, self.io) {
+            self.drop_too_large(slot, packet_id, entry);
+            return true;
+        }
+        self.traffic.publishes_sent += 1;
+        if !keep {
+            self.log.release(at);
+        }
+        true
+    }
+
+    /// Sends the next message of earlier connections again, unless the new one's bounds forbid it.
+    fn resend_one(&mut self, slot: SessionSlot, conn: ConnId) -> bool {
+        let session = self.sessions.get_mut(slot);
+        if self.io.backlog_bytes(conn) > self.io.backlog_high_bytes {
+            return false;
+        }
+        let Some((packet_id, flight)) = session.out.next_resend() else { return false };
+        let entry = flight.again.expect("a session that can be resumed keeps its flights");
+        let view = self.log.message(entry.message());
+        if send_entry(session, entry, SendAs { packet_id, dup: true }, &view, self.io) {
+            self.traffic.publishes_sent += 1;
+        } else {
+            self.drop_too_large(slot, packet_id, entry);
+        }
+        true
+    }
+
+    /// Drops a message that was launched but is larger than its client allows.
+    fn drop_too_large(&mut self, slot: SessionSlot, packet_id: PacketId, entry: Queued) {
+        let session = self.sessions.get_mut(slot);
+        let progress = first_progress(entry.qos());
+        let landed = session.out.land(packet_id, progress).expect("it was launched");
+        complete(session, landed.number, self.log);
+        drop_copy(session, self.ledger, DropReason::PacketTooLarge);
+        self.ledger.queued -= 1;
+        self.log.release(entry.message());
     }
 
     /// Sends what is in flight again: PUBRELs at once, messages as far as there is room, in the order of
@@ -65,25 +103,6 @@ impl<L: Log> Delivery<'_, L> {
             }
         }
         self.pump(slot);
-    }
-
-    /// Sends messages of earlier connections again, no more than the new one's bounds allow.
-    fn pump_resends(&mut self, slot: SessionSlot, conn: ConnId) {
-        let session = self.sessions.get_mut(slot);
-        while self.io.backlog_bytes(conn) <= self.io.backlog_high_bytes
-            && let Some((packet_id, flight)) = session.out.next_resend()
-        {
-            let entry = flight.again.expect("a session that can be resumed keeps its flights");
-            let view = self.log.message(entry.message());
-            if send_entry(session, entry, SendAs { packet_id, dup: true }, &view, self.io) {
-                self.traffic.publishes_sent += 1;
-            } else {
-                session.out.land(packet_id, flight.progress);
-                self.ledger.queued -= 1;
-                drop_copy(session, self.ledger, DropReason::PacketTooLarge);
-                self.log.release(entry.message());
-            }
-        }
     }
 }
 

@@ -218,7 +218,7 @@ impl<L: Log> Engine<L> {
 
     fn can_take_more(&mut self, session: SessionKey, io: &EngineIo) -> bool {
         self.sessions.alive(session).is_some_and(|session| {
-            let queued = session.out.queue.len() > QUEUED_MAX;
+            let queued = session.out.queue_len() > QUEUED_MAX;
             !queued && session.conn.is_none_or(|conn| io.backlog_bytes(conn) <= io.backlog_high_bytes)
         })
     }
@@ -349,6 +349,7 @@ impl<L: Log> Engine<L> {
                     qos: message.qos(),
                     retain: Retained::Replayed,
                     publisher: None,
+                    number: None,
                 };
                 delivery.restart();
                 delivery.deliver(&publication, &target, &[], None);
@@ -372,7 +373,8 @@ impl<L: Log> crate::deliver::Delivery<'_, L> {
         }
         // The delivery borrows the log to write to it; the message is small or shared.
         let copy = CarriedMessage::new(&view, qos, true);
-        let publication = Publication { view: copy.view(), qos, retain: Retained::Replayed, publisher: None };
+        let publication =
+            Publication { view: copy.view(), qos, retain: Retained::Replayed, publisher: None, number: None };
         self.kept = crate::deliver::Kept::At(at);
         self.deliver(&publication, target, &[], None);
     }

@@ -8,6 +8,7 @@ use ringmq_turn::{ShardId, ShardSet};
 use crate::deliver::Publication;
 use crate::mesh::{CarriedMessage, ShardMessage};
 use crate::publish::carriable;
+use crate::route::is_reserved;
 use crate::{Engine, EngineIo};
 
 impl<L: Log> Engine<L> {
@@ -54,7 +55,7 @@ impl<L: Log> Engine<L> {
         if view.payload.is_empty() {
             if let Some(before) = self.retained.remove(topic) {
                 self.forget_retained(before);
-                let _ = self.log.append(Record::RetainedCleared { topic });
+                self.log.append(Record::RetainedCleared { topic });
             }
             return;
         }
@@ -66,18 +67,32 @@ impl<L: Log> Engine<L> {
             self.traffic.retained_refused += 1;
             return;
         }
-        let Ok(at) = self.log.append(Record::Message(*view)) else {
+        let Ok(at) = self.log.keep(view) else {
             self.traffic.retained_refused += 1;
+            self.refused_copies += 1;
             return;
         };
-        let _ = self.log.append(Record::Retained { message: at });
+        self.tell_retained(at, topic);
         self.retained_bytes += bytes;
         if let Some(before) = self.retained.set(topic, at) {
             self.forget_retained(before);
         }
     }
 
-    fn forget_retained(&mut self, at: LogOffset) {
+    /// Tells the log that a message is its topic's retained one. What the broker says of itself is not for the
+    /// next start.
+    pub(crate) fn tell_retained(&mut self, at: LogOffset, topic: &str) {
+        if !is_reserved(topic.as_bytes()) {
+            self.log.append(Record::Retained { message: at });
+        }
+    }
+
+    /// Whether this shard stores the retained message of a message's topic.
+    pub(crate) fn owns_retained(&self, view: &MessageView<'_>) -> bool {
+        self.hashing.owner(topic_of(view), self.config.shards) == self.config.shard
+    }
+
+    pub(crate) fn forget_retained(&mut self, at: LogOffset) {
         self.retained_bytes -= self.log.message(at).charged_bytes() as u64;
         self.log.release(at);
     }
@@ -91,12 +106,12 @@ impl<L: Log> Engine<L> {
             });
             if still_expired && let Some(at) = self.retained.remove(topic) {
                 self.forget_retained(at);
-                let _ = self.log.append(Record::RetainedCleared { topic });
+                self.log.append(Record::RetainedCleared { topic });
             }
         }
     }
 }
 
-fn topic_of<'a>(view: &MessageView<'a>) -> &'a str {
+pub(crate) fn topic_of<'a>(view: &MessageView<'a>) -> &'a str {
     std::str::from_utf8(view.topic).expect("a message's topic was checked where it came in")
 }

@@ -1,10 +1,10 @@
 //! The sessions of one shard: those whose client id its hash names.
 
 use bytes::Bytes;
-use hashbrown::{HashSet, HashTable};
+use hashbrown::{HashMap, HashTable};
 use ringmq_codec::{QoS, Version};
-use ringmq_storage::SessionRecord;
-use ringmq_turn::{ConnId, make_room_for};
+use ringmq_storage::{PublicationRecord, QueueNumber, SegmentId, SessionRecord};
+use ringmq_turn::{ConnId, ShardSet, make_room_for};
 
 use crate::command::SubscriberId;
 use crate::hash::Hashing;
@@ -47,6 +47,39 @@ pub(crate) struct AliasesOut {
     pub(crate) count_max: u16,
 }
 
+/// A QoS 2 publication that was taken from a client, and what may have to be told of its release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It concerned this shard only.
+    Here,
+    /// It went to these shards too.
+    Spread(PublicationRecord, ShardSet),
+    /// It was going to other shards when the process ended: some may lack it. The client repeats it unless
+    /// it was acknowledged.
+    Unfinished(PublicationRecord),
+}
+
+/// QoS 2 messages that wait for a sync before they are sent. What a client received under a packet id must
+/// not be forgotten, lest another message goes under that id and is taken for the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SyncGate {
+    /// Messages below this number may go.
+    pub(crate) open_below: QueueNumber,
+    /// The sync of this record opens the gate up to that number.
+    pub(crate) next: Option<(u64, QueueNumber)>,
+}
+
+impl SyncGate {
+    /// Opens for what the log has `synced`; what came since waits for the record `appended` now. Whether
+    /// it opened.
+    pub(crate) fn pass(&mut self, synced: u64, (appended, next): (u64, QueueNumber)) -> bool {
+        let Some((_, below)) = self.next.filter(|(record, _)| *record <= synced) else { return false };
+        self.open_below = below;
+        self.next = (next > below).then_some((appended, next));
+        true
+    }
+}
+
 /// One client's session. What a delivery touches stands first.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -54,8 +87,12 @@ pub(crate) struct Session {
     pub(crate) conn: Option<ConnId>,
     /// Whether the connection speaks MQTT 5.
     pub(crate) v5: bool,
-    /// Whether it outlives its connection.
+    /// Whether it outlives its connection, or did: its messages are in the log.
     pub(crate) persistent: bool,
+    /// Wall-clock time in milliseconds at which its client went away; 0 while it is connected.
+    pub(crate) closed_at_ms: u64,
+    /// The segment of the log in which it was last told as a whole; none if the log does not know it.
+    pub(crate) told_in: Option<SegmentId>,
     /// The client's Maximum Packet Size.
     pub(crate) packet_bytes_max: u32,
     /// Its connection's backlog was found high, and has not drained since.
@@ -71,7 +108,7 @@ pub(crate) struct Session {
     pub(crate) expiry_s: u32,
     pub(crate) subscriptions: Vec<Subscription>,
     /// QoS 2 packet ids taken from the client and not released. [MQTT-4.3.3-10]
-    pub(crate) taken: HashSet<u16, Hashing>,
+    pub(crate) taken: HashMap<u16, Taken, Hashing>,
     /// How many of them earlier connections left behind: they are not held against this one's window.
     pub(crate) taken_before: usize,
     pub(crate) will: Option<Box<Will>>,
@@ -81,6 +118,9 @@ pub(crate) struct Session {
     pub(crate) id_lists: Vec<Box<[u32]>>,
     /// Copies dropped for this session, whatever the reason.
     pub(crate) dropped: u64,
+    /// Bytes that it takes to tell it as a whole, about.
+    pub(crate) state_bytes: u32,
+    pub(crate) gate: SyncGate,
 }
 
 impl Session {
@@ -90,7 +130,7 @@ impl Session {
         if resolved.len() < 2 {
             return ids;
         }
-        if self.out.queue.is_empty() && self.out.unacked() == 0 {
+        if self.out.queue_len() == 0 && self.out.unacked() == 0 {
             self.id_lists.clear();
         }
         let known = self.id_lists.iter().position(|list| **list == *resolved);
@@ -109,8 +149,23 @@ pub(crate) struct Sessions {
     by_client: HashTable<u32>,
     hashing: Hashing,
     generation: u32,
-    records: u64,
+    numbering: Numbering,
     len: usize,
+}
+
+/// Numbers that no other shard gives and no later start gives again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbering {
+    pub(crate) epoch: u32,
+    pub(crate) shard: usize,
+    pub(crate) count: u64,
+}
+
+impl Numbering {
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        SessionRecord::new(self.epoch, self.shard, self.count).0
+    }
 }
 
 /// What a new session starts with.
@@ -120,19 +175,36 @@ pub(crate) struct NewSession<'a> {
     pub(crate) expiry_s: u32,
     pub(crate) inflight_max: u16,
     pub(crate) local: Option<SubscriberId>,
+    /// Its number, if it has one already.
+    pub(crate) record: Option<SessionRecord>,
 }
 
 impl Sessions {
-    pub(crate) fn new(hashing: Hashing) -> Self {
+    pub(crate) fn new(hashing: Hashing, numbering: Numbering) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             by_client: HashTable::new(),
             hashing,
             generation: 0,
-            records: 0,
+            numbering,
             len: 0,
         }
+    }
+
+    /// A number for a publication that goes to several shards.
+    pub(crate) fn number_publication(&mut self) -> PublicationRecord {
+        PublicationRecord(self.numbering.next())
+    }
+
+    /// How many slots there are, in use or not.
+    pub(crate) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The session in a slot, if it is in use.
+    pub(crate) fn at(&self, index: usize) -> Option<&Session> {
+        self.slots.get(index)?.as_ref()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -157,30 +229,34 @@ impl Sessions {
             self.slots.len() as u32 - 1
         });
         self.generation = self.generation.wrapping_add(1);
-        self.records += 1;
+        let record = new.record.unwrap_or_else(|| SessionRecord(self.numbering.next()));
         self.len += 1;
         self.slots[slot as usize] = Some(Session {
             conn: None,
             v5: new.version == Version::V5,
             persistent: new.expiry_s > 0,
+            closed_at_ms: 0,
+            told_in: None,
             packet_bytes_max: u32::MAX,
             slow: false,
             aliases: None,
             out: Outgoing::new(new.inflight_max),
             local: new.local,
             key: SessionKey { slot: SessionSlot(slot), generation: self.generation },
-            record: SessionRecord(self.records),
+            record,
             client_id: new.client_id.into(),
             version: new.version,
             expiry_s: new.expiry_s,
             subscriptions: Vec::new(),
-            taken: HashSet::with_hasher(self.hashing),
+            taken: HashMap::with_hasher(self.hashing),
             taken_before: 0,
             will: None,
             expiry_timer: None,
             will_timer: None,
             id_lists: Vec::new(),
             dropped: 0,
+            state_bytes: 0,
+            gate: SyncGate::default(),
         });
         if new.local.is_none() {
             self.enter(slot, new.client_id);
@@ -195,6 +271,15 @@ impl Sessions {
             hashing.of(session.client_id.as_bytes())
         };
         by_client.insert_unique(hashing.of(client_id.as_bytes()), slot, rehash);
+    }
+
+    /// Takes a session's client id from it, for another that has the same. It can only end.
+    pub(crate) fn disown(&mut self, slot: SessionSlot) {
+        let session = self.get(slot);
+        let hash = self.hashing.of(session.client_id.as_bytes());
+        if let Ok(entry) = self.by_client.find_entry(hash, |other| *other == slot.0) {
+            entry.remove();
+        }
     }
 
     /// Takes a session out; its slot is used again.

@@ -60,6 +60,11 @@ impl Group {
         })
     }
 
+    /// The membership of a session.
+    pub(crate) fn member(&self, session: SessionSlot) -> Option<&Subscriber> {
+        self.members.iter().find(|member| member.session == session)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty() && self.elsewhere.is_empty()
     }
@@ -234,6 +239,13 @@ impl Groups {
         let group = self.groups.remove(&id)?;
         self.by_key.remove(&group.key);
         Some(group)
+    }
+
+    /// Every group, oldest first.
+    pub(crate) fn ids(&self) -> Vec<GroupId> {
+        let mut ids: Vec<_> = self.groups.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     pub(crate) fn get(&self, id: GroupId) -> Option<&Group> {

@@ -4,11 +4,11 @@ use ringmq_codec::{
     Frame, QoS, ReasonCode, ReasonCodes, RetainHandling, Subscribe, SubscriptionOptions, UnsubAck,
     Unsubscribe, UserProperties, check_filter,
 };
-use ringmq_storage::{Log, Record};
+use ringmq_storage::{Level, Log, Record};
 
 use crate::conn::{Ack, Flow, Readiness};
 use crate::ids::{GroupId, SessionSlot};
-use crate::mesh::{Done, ReplayId, ShardMessage};
+use crate::mesh::{Done, ReplayId, ShardMessage, WaitId};
 use crate::publish::Sender;
 use crate::replay::Replay;
 use crate::route::{Interest, Target};
@@ -56,19 +56,22 @@ impl<L: Log> Engine<L> {
             replays.extend(granted.replay);
         }
         let ack = Ack::SubAck { id: subscribe.packet_id, reasons, replays };
-        if self.mesh.others.is_empty() {
-            // Also behind acknowledgements that wait: only those of publications have an order to keep.
+        let level = self.conns.get_mut(sender.conn).map_or(Level::Memory, |conn| conn.level);
+        let persistent = self.sessions.get(sender.session).persistent;
+        let record = Some(self.log.appended()).filter(|last| persistent && self.log.reached(level) < *last);
+        if self.mesh.others.is_empty() && record.is_none() {
+            // Also before acknowledgements that wait: only those of publications have an order to keep.
             self.send_ack(sender.conn, ack, io);
             return Ok(Flow::Used(packet.total));
         }
         let number = self.queue_ack(sender.conn, ack, Readiness::Waits);
-        self.set_barrier(Done::Ack { conn: sender.conn, number }, io);
+        let wait = self.mesh.begin_barrier(level, record, Done::Ack { conn: sender.conn, number });
+        self.set_barrier(wait, io);
         Ok(Flow::Used(packet.total))
     }
 
-    /// Asks every other shard, of which there must be one, to confirm all that it was told.
-    pub(crate) fn set_barrier(&mut self, done: Done, io: &mut EngineIo) {
-        let wait = self.mesh.begin_barrier(done);
+    /// Asks every other shard to confirm all that it was told.
+    pub(crate) fn set_barrier(&mut self, wait: WaitId, io: &mut EngineIo) {
         for shard in self.mesh.others.iter() {
             io.message(shard, ShardMessage::Barrier(wait));
         }
@@ -104,15 +107,20 @@ impl<L: Log> Engine<L> {
         } else {
             self.subscribe_filter(wanted.filter, subscriber, io)
         };
-        let target = self.sessions.get(session);
-        if target.persistent {
+        let target = self.sessions.get_mut(session);
+        let bytes = subscription_bytes(wanted.filter);
+        if is_new {
+            target.state_bytes += bytes;
+            self.state_bytes += u64::from(bytes);
+        }
+        if target.told_in.is_some() {
             let record = Record::Subscribed {
                 session: target.record,
                 filter: wanted.filter,
                 options: wanted.options.encode(ringmq_codec::Version::V5),
                 subscription_id: wanted.id,
             };
-            let _ = self.log.append(record);
+            self.log.append(record);
         }
         let wants_retained = match wanted.options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
@@ -125,7 +133,12 @@ impl<L: Log> Engine<L> {
         Granted { reason: granted(wanted.options.qos), replay }
     }
 
-    fn subscribe_filter(&mut self, filter: &str, subscriber: Subscriber, io: &mut EngineIo) -> bool {
+    pub(crate) fn subscribe_filter(
+        &mut self,
+        filter: &str,
+        subscriber: Subscriber,
+        io: &mut EngineIo,
+    ) -> bool {
         let made = self.router.tree.subscribe(filter, subscriber);
         self.router.changed(filter);
         if made.first_local {
@@ -139,7 +152,13 @@ impl<L: Log> Engine<L> {
         is_new
     }
 
-    fn join_group(&mut self, key: &str, filter: &str, subscriber: Subscriber, io: &mut EngineIo) -> bool {
+    pub(crate) fn join_group(
+        &mut self,
+        key: &str,
+        filter: &str,
+        subscriber: Subscriber,
+        io: &mut EngineIo,
+    ) -> bool {
         let id = self.router.group(key, filter);
         let group = self.router.groups.get_mut(id).expect("the group was just found or made");
         let is_new = group.join(subscriber).is_none();
@@ -212,9 +231,11 @@ impl<L: Log> Engine<L> {
         let Some(at) = at else { return ReasonCode::NoSubscriptionExisted };
         let subscription = held.swap_remove(at);
         self.drop_subscription(session, subscription, io);
-        let session = self.sessions.get(session);
-        if session.persistent {
-            let _ = self.log.append(Record::Unsubscribed { session: session.record, filter });
+        let session = self.sessions.get_mut(session);
+        session.state_bytes -= subscription_bytes(filter);
+        self.state_bytes -= u64::from(subscription_bytes(filter));
+        if session.told_in.is_some() {
+            self.log.append(Record::Unsubscribed { session: session.record, filter });
         }
         ReasonCode::Success
     }
@@ -247,7 +268,12 @@ impl<L: Log> Engine<L> {
     }
 }
 
-fn options_of(options: &SubscriptionOptions) -> SubscriberOptions {
+/// What a subscription takes in the log, about.
+pub(crate) fn subscription_bytes(filter: &str) -> u32 {
+    24 + filter.len() as u32
+}
+
+pub(crate) fn options_of(options: &SubscriptionOptions) -> SubscriberOptions {
     let mut packed = SubscriberOptions::new(options.qos as u8);
     if options.no_local {
         packed = packed.with_no_local();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringmq_codec::QoS;
-use ringmq_storage::{Log, MessageView};
+use ringmq_storage::{Log, LogFigures, MessageView};
 use ringmq_turn::ShardId;
 
 use crate::deliver::{Publication, Retained};
@@ -16,35 +16,39 @@ use crate::{Engine, EngineIo};
 #[derive(Debug)]
 pub(crate) struct Figures {
     /// The last that each shard said.
-    shards: Vec<(Ledger, Traffic)>,
+    shards: Vec<Report>,
     started_ms: u64,
     /// Sums at the last publication, and its time, for the figures per second.
-    before: (Ledger, Traffic),
+    before: Report,
     before_ms: u64,
 }
+
+/// What one shard says of itself.
+pub type Report = (Ledger, Traffic, LogFigures);
 
 impl Figures {
     pub(crate) fn new(shards: usize) -> Self {
         Self {
-            shards: vec![Default::default(); shards],
+            shards: vec![Report::default(); shards],
             started_ms: 0,
             before: Default::default(),
             before_ms: 0,
         }
     }
 
-    fn sums(&self) -> (Ledger, Traffic) {
-        let mut sums = (Ledger::default(), Traffic::default());
-        for (ledger, traffic) in &self.shards {
+    fn sums(&self) -> Report {
+        let mut sums = Report::default();
+        for (ledger, traffic, log) in &self.shards {
             sums.0.add(ledger);
             sums.1.add(traffic);
+            sums.2.add(log);
         }
         sums
     }
 
     /// Every topic below `$SYS/broker/` with its value.
     fn topics(&self, version: &str, now_ms: u64) -> Vec<(String, String)> {
-        let (ledger, traffic) = self.sums();
+        let (ledger, traffic, log) = self.sums();
         let mut topics = vec![
             ("version".to_owned(), format!("ringmq {version}")),
             ("uptime".to_owned(), format!("{} seconds", (now_ms - self.started_ms) / 1000)),
@@ -56,6 +60,7 @@ impl Figures {
                 (format!("ledger/dropped/{}", reason.name()), ledger.dropped(reason).to_string())
             }),
         );
+        topics.extend(log_topics(&log).map(|(name, value)| (format!("log/{name}"), value.to_string())));
         let elapsed_ms = now_ms.saturating_sub(self.before_ms).max(1);
         let earlier = rates(&self.before.0, &self.before.1);
         topics.extend(rates(&ledger, &traffic).into_iter().zip(earlier).map(|((name, now), (_, before))| {
@@ -87,6 +92,22 @@ fn counters(ledger: &Ledger, traffic: &Traffic) -> impl Iterator<Item = (&'stati
         ("ledger/delivered", ledger.delivered),
         ("ledger/queued", ledger.queued),
         ("ledger/expired", ledger.expired),
+    ]
+    .into_iter()
+}
+
+fn log_topics(log: &LogFigures) -> impl Iterator<Item = (&'static str, u64)> {
+    [
+        ("disk_bytes", log.disk_bytes),
+        ("live_bytes", log.live_bytes),
+        ("appended_bytes", log.appended_bytes),
+        ("copied_bytes", log.copied_bytes),
+        ("full", u64::from(log.full)),
+        ("commits", log.commits),
+        ("commits_failed", log.commits_failed),
+        ("commit_us/p50", log.commit_us.percentile_us(50)),
+        ("commit_us/p99", log.commit_us.percentile_us(99)),
+        ("commit_us/max", log.commit_us.percentile_us(100)),
     ]
     .into_iter()
 }
@@ -125,7 +146,8 @@ impl<L: Log> Engine<L> {
     /// Reports this shard's counters; shard 0 publishes everybody's.
     pub(crate) fn publish_figures(&mut self, io: &mut EngineIo) {
         self.wheel.schedule(io.now.mono_ms + self.config.sys_interval_ms, Timer::Figures);
-        let mine = self.figures();
+        let (ledger, traffic) = self.figures();
+        let mine = (ledger, traffic, self.log.figures());
         if self.config.shard != ShardId::new(0) {
             io.message(ShardId::new(0), ShardMessage::Figures(Box::new(mine)));
             return;
@@ -139,7 +161,7 @@ impl<L: Log> Engine<L> {
     }
 
     /// A shard reported its counters.
-    pub(crate) fn take_figures(&mut self, from: ShardId, figures: (Ledger, Traffic)) {
+    pub(crate) fn take_figures(&mut self, from: ShardId, figures: Report) {
         self.figures.shards[from.index()] = figures;
     }
 
@@ -160,6 +182,7 @@ impl<L: Log> Engine<L> {
             qos: QoS::AtMostOnce,
             retain: Retained::AsPublished,
             publisher: None,
+            number: None,
         };
         self.spread(route, &publication, io);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringmq_codec::QoS;
 use ringmq_storage::Log;
-use ringmq_turn::ShardId;
+use ringmq_turn::{ShardId, ShardSet};
 
 use crate::deliver::{Publication, Retained};
 use crate::ids::{GroupId, SessionSlot};
@@ -43,8 +43,13 @@ impl<L: Log> Engine<L> {
     /// Gives each message of a run to one member of each shared group of its route.
     pub(crate) fn run_to_groups(&mut self, route: RouteRef, run: &Run<'_>, matched: bool, io: &mut EngineIo) {
         for view in run.messages() {
-            let publication =
-                Publication { view, qos: QoS::AtMostOnce, retain: Retained::No, publisher: None };
+            let publication = Publication {
+                view,
+                qos: QoS::AtMostOnce,
+                retain: Retained::No,
+                publisher: None,
+                number: None,
+            };
             let routed = self.give_to_groups(route, &publication, &mut None, io);
             if !matched && !routed.matched {
                 self.ledger.copies += 1;
@@ -74,6 +79,7 @@ impl<L: Log> Engine<L> {
                     let key = self.router.groups.get(group).map(|group| group.key.clone());
                     there.extend(key.map(|key| (shard, key)));
                     routed.matched = true;
+                    routed.groups_elsewhere = true;
                 }
                 Pick::Nobody => {}
             }
@@ -90,15 +96,19 @@ impl<L: Log> Engine<L> {
         routed
     }
 
-    /// Delivers to one member of a group, wherever it is.
+    /// Delivers to one member of a group, wherever it is. The shard that it was sent to, if it was.
     pub(crate) fn give_to_group(
         &mut self,
         key: &str,
         publication: &Publication<'_>,
         scope: Scope,
         io: &mut EngineIo,
-    ) {
-        let Some(group) = self.router.groups.find(key) else { return self.no_member() };
+    ) -> ShardSet {
+        let mut sent_to = ShardSet::EMPTY;
+        let Some(group) = self.router.groups.find(key) else {
+            self.no_member();
+            return sent_to;
+        };
         let goes_on = scope.hops() > 0 && self.left_for_others(group);
         let (picked, hops) = match (scope, goes_on) {
             (Scope::ThisShard { hops }, true) => {
@@ -114,9 +124,11 @@ impl<L: Log> Engine<L> {
                 let message = carry(publication, &mut None);
                 self.mesh.count_sent(shard);
                 io.message(shard, ShardMessage::ToGroups { message, groups: [key.into()].into(), hops });
+                sent_to.insert(shard);
             }
             Pick::Nobody => self.no_member(),
         }
+        sent_to
     }
 
     /// Whether members left this shard while a message was on its way here, so that others have to take
@@ -137,7 +149,7 @@ impl<L: Log> Engine<L> {
         let sessions = &self.sessions;
         let has_room = |slot: SessionSlot| {
             let out = &sessions.get(slot).out;
-            out.has_room() && out.queue.is_empty()
+            out.has_room() && out.queue_len() == 0
         };
         let queueing = if qos == QoS::AtMostOnce { Queueing::Refused } else { Queueing::Allowed };
         match self.router.groups.get_mut(group) {

@@ -38,6 +38,9 @@ pub(crate) enum Violation {
     /// The shard holds as many bytes as it may, and this packet would take more.
     #[error("the server has no memory for the packet")]
     MemoryFull,
+    /// A QoS 1 or 2 message for which the log has no room, from a client that knows no other refusal.
+    #[error("the server has no room for the message")]
+    StorageFull,
     /// AUTH without an exchange to belong to.
     #[error("AUTH was sent without an authentication method")]
     AuthUnexpected,
@@ -55,7 +58,7 @@ impl Violation {
             | Self::TopicMissing
             | Self::SessionExpiryRaised
             | Self::AuthUnexpected => ReasonCode::ProtocolError,
-            Self::MemoryFull => ReasonCode::QuotaExceeded,
+            Self::MemoryFull | Self::StorageFull => ReasonCode::QuotaExceeded,
             Self::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
             Self::TopicLevels => ReasonCode::TopicNameInvalid,

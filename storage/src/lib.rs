@@ -11,20 +11,26 @@
 mod chores;
 mod directory;
 mod disk;
+mod error;
 mod format;
 mod found;
 mod level;
+mod manifest;
 mod mapping;
 mod memory;
 mod reading;
 mod record;
+mod recover;
 mod recovered;
+mod reshard;
 mod segment_log;
 mod shard_log;
+mod store;
 
 pub use chores::{ChoreSender, Chores, chores};
 pub use directory::{Directory, FileSegment};
 pub use disk::{Disk, Segment};
+pub use error::StoreError;
 pub use format::{FormatError, decode, encode, encoded_len};
 pub use found::LogOptions;
 pub use level::{LEVELS, Level};
@@ -33,11 +39,13 @@ pub use record::{
     LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record,
     SEGMENT_BYTES_MAX, SegmentId, SessionRecord, SubscriptionIds, WillView,
 };
+pub use recover::open_log;
 pub use recovered::{
     Damage, Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription, RecoveredWill,
 };
 pub use segment_log::SegmentLog;
 pub use shard_log::ShardLog;
+pub use store::{Owner, Resharded, Store, StoreOptions};
 
 use std::time::Duration;
 
@@ -154,6 +162,20 @@ pub struct LogFigures {
     pub full: bool,
     /// How long group commits took, in microseconds.
     pub commit_us: CommitTimes,
+}
+
+impl LogFigures {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        self.disk_bytes += other.disk_bytes;
+        self.live_bytes += other.live_bytes;
+        self.appended_bytes += other.appended_bytes;
+        self.copied_bytes += other.copied_bytes;
+        self.commits += other.commits;
+        self.commits_failed += other.commits_failed;
+        self.full |= other.full;
+        self.commit_us.add(&other.commit_us);
+    }
 }
 
 /// A histogram of group commits: how many took less than 2^n microseconds, and no less than half of that.

@@ -7,7 +7,7 @@ use ringmq_turn::{SyncFailure, SyncRequest, SyncTicket};
 
 use crate::{Compaction, Level, Log, LogError, LogFigures, LogOffset, MessageView, Record, SegmentId};
 
-/// From this size up a payload that is shared already is kept by reference.
+/// From this size up a payload is kept where it can be shared by reference.
 const SHARED_PAYLOAD_BYTES_MIN: usize = 4096;
 
 /// A message in its slot.
@@ -57,7 +57,11 @@ impl MemoryLog {
     }
 
     fn place_message(&mut self, view: &MessageView<'_>) -> LogOffset {
-        let shared = view.shared_payload.filter(|payload| payload.len() >= SHARED_PAYLOAD_BYTES_MIN).cloned();
+        let large = view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN;
+        let shared = large.then(|| match view.shared_payload {
+            Some(payload) => payload.clone(),
+            None => Bytes::copy_from_slice(view.payload),
+        });
         let copied = if shared.is_some() { &[][..] } else { view.payload };
         let mut bytes = Vec::with_capacity(view.topic.len() + view.properties.len() + copied.len());
         bytes.extend_from_slice(view.topic);

@@ -70,6 +70,16 @@ impl<V> RetainedStore<V> {
         self.len() == 0
     }
 
+    /// How many places there are for messages, in use or free.
+    pub fn slots_len(&self) -> usize {
+        self.values.slots_len()
+    }
+
+    /// The message in a place, to change what stands for it, if the place is in use.
+    pub fn value_at_mut(&mut self, at: usize) -> Option<&mut V> {
+        self.values.get_mut(u32::try_from(at).ok()?)
+    }
+
     /// Bytes on the heap, estimated; what the values themselves point to is left out.
     pub fn memory_bytes(&self) -> usize {
         self.trie.memory_bytes() + self.values.memory_bytes()

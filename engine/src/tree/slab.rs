@@ -148,6 +148,19 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The item in this slot, to change it, if there is one.
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        match self.slots.get_mut(id) {
+            Some(Slot::Live(item)) => Some(item),
+            Some(Slot::Free(_)) | None => None,
+        }
+    }
+
+    /// How many slots there are, in use or free.
+    pub(crate) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Bytes on the heap, what the items themselves point to left out.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.slots.memory_bytes()

@@ -440,8 +440,8 @@ fn a_full_queue_drops_the_newest() {
 fn a_full_queue_drops_the_oldest() {
     overflowing(OverflowPolicy::DropOldest).check(&format!(
         "{FOUR_FOR_A_QUEUE_OF_TWO}
-        a > PUBLISH t q1 #1 = 3
-        a > PUBLISH t q1 #2 = 4"
+        a > PUBLISH t q1 #3 = 3
+        a > PUBLISH t q1 #4 = 4"
     ));
 }
 
@@ -610,9 +610,13 @@ fn memory_is_bounded() {
         b < PUBLISH t q1 #2 = x*2000
         b > PUBACK #2
         b < PUBLISH t q1 #3 = x*2000
-        b > PUBACK #3
+        b > PUBACK #3 0x97
+        old < CONNECT v311 id=old clean
+        old > CONNACK
+        old < PUBLISH t q1 #1 = x*2000
+        old > closed
         b < PUBLISH t retain = x
-        ledger queued=2 memory_full=1
+        ledger queued=2 memory_full=2
         traffic retained=0
         a < CONNECT v311 id=a
         a > CONNACK present
