@@ -41,7 +41,8 @@ pub use record::{
 };
 pub use recover::open_log;
 pub use recovered::{
-    Damage, Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription, RecoveredWill,
+    Damage, Recovered, RecoveredMessage, RecoveredMore, RecoveredSession, RecoveredSubscription,
+    RecoveredWill,
 };
 pub use segment_log::SegmentLog;
 pub use shard_log::ShardLog;

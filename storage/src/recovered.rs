@@ -85,8 +85,11 @@ pub struct RecoveredMessage {
     /// The message; `None` if the client has it and PUBCOMP is awaited.
     pub message: Option<LogOffset>,
     /// Subscription Identifiers and the shared group, where there are any.
-    pub more: Option<Box<(Box<[u32]>, Option<Box<str>>)>>,
+    pub more: Option<Box<RecoveredMore>>,
 }
+
+/// Subscription Identifiers of a delivery, and the shared group that it came through.
+pub type RecoveredMore = (Box<[u32]>, Option<Box<str>>);
 
 /// Bytes of a log that are not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,225 @@
+//! Reads all segments in order: whole units go to a visitor, the rest is told as damage.
+
+use crate::format::{BATCH_HEAD_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
+use crate::reading::{BadBytes, BadKind, Batch, Piece, Scan};
+use crate::recover::seems::{Seems, describe};
+use crate::recover::views::Views;
+use crate::{Damage, LogOffset, Record, SegmentId, SessionRecord, decode};
+
+/// What is done with each record of a whole unit.
+pub(crate) trait Visit<'a> {
+    /// A segment is about to be read.
+    fn segment(&mut self, _index: usize) {}
+
+    /// A batch is whole, and so is its unit as far as it was read.
+    fn batch(&mut self, _segment: SegmentId, _batch: &Batch<'a>) {}
+
+    /// A record, where it lies, and its number.
+    fn record(&mut self, at: LogOffset, number: u64, record: Record<'a>);
+}
+
+/// How far a segment is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Bytes up to the end of the last batch or of damage; what lies behind is to be cut off.
+    pub(crate) used: usize,
+}
+
+impl Extent {
+    /// Whether there is nothing to keep.
+    pub(crate) fn is_empty(self) -> bool {
+        self.used <= SEGMENT_HEADER_BYTES
+    }
+}
+
+/// What a walk found, besides what the visitor was given.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    /// The number of the next record.
+    pub(crate) next_record: u64,
+    /// For each segment.
+    pub(crate) extents: Vec<Extent>,
+    /// In the order of the log.
+    pub(crate) damage: Vec<Damage>,
+    /// Sessions that records in damaged places seem to be about.
+    pub(crate) touched: Vec<SessionRecord>,
+}
+
+/// A batch of a unit whose end was not seen yet.
+#[derive(Debug)]
+struct Member<'a> {
+    index: usize,
+    batch: Batch<'a>,
+}
+
+struct Walk<'w, 'a, V> {
+    views: &'w Views<'a>,
+    visit: &'w mut V,
+    walked: Walked,
+    /// The number of the next record, once any was read.
+    expected: Option<u64>,
+    chain: Vec<Member<'a>>,
+    /// Where in `damage` that stands which was found since the last batch.
+    unsettled: usize,
+}
+
+/// Reads all of a log.
+pub(crate) fn walk<'a, V: Visit<'a>>(views: &Views<'a>, visit: &mut V) -> Walked {
+    let walked = Walked { extents: vec![Extent::default(); views.all().len()], ..Walked::default() };
+    let mut walk = Walk { views, visit, walked, expected: None, chain: Vec::new(), unsettled: 0 };
+    for (index, view) in views.all().iter().enumerate() {
+        walk.visit.segment(index);
+        let mut scan = Scan::new(view.id, view.bytes);
+        while let Some(piece) = scan.next(walk.expected) {
+            match piece {
+                Piece::Batch(batch) => walk.batch(index, batch),
+                Piece::Bad(bad) => walk.bad(index, bad),
+            }
+        }
+        walk.walked.extents[index].used = scan.used();
+    }
+    walk.finish()
+}
+
+impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
+    fn bad(&mut self, index: usize, bad: BadBytes) {
+        let view = self.views.all()[index];
+        let bytes = &view.bytes[bad.place..bad.place + bad.bytes];
+        let seems = match bad.kind {
+            BadKind::Header => Seems::of("the header of the segment"),
+            BadKind::Unsealed if bytes.iter().all(|&byte| byte == 0) => Seems::of("bytes that became zero"),
+            BadKind::Unsealed => describe("unfinished", &bytes[BATCH_HEAD_BYTES.min(bytes.len())..]),
+            BadKind::Batch => describe("damaged", &bytes[BATCH_HEAD_BYTES.min(bytes.len())..]),
+        };
+        self.tell(index, bad.place, bad.bytes, seems);
+    }
+
+    fn tell(&mut self, index: usize, place: usize, bytes: usize, seems: Seems) {
+        self.walked.touched.extend(seems.sessions);
+        self.walked.damage.push(Damage {
+            segment: self.views.all()[index].id,
+            place,
+            bytes,
+            records: None,
+            seems: seems.text,
+            quarantined: None,
+            torn_tail: false,
+        });
+    }
+
+    /// A whole batch, if its number fits.
+    fn batch(&mut self, index: usize, batch: Batch<'a>) {
+        let first = batch.head.first;
+        match self.expected {
+            Some(expected) if first < expected => {
+                if self.chain.first().is_none_or(|member| member.batch.head.first != first) {
+                    self.tell_batch(index, &batch, "whose numbers were there before");
+                    self.unsettled = self.walked.damage.len();
+                    return;
+                }
+                // An unfinished unit was cut off by an earlier start, which used its numbers again.
+                self.break_chain("of a unit that was not finished");
+                self.settle(Some(0));
+            }
+            Some(expected) if first > expected => {
+                if self.unsettled == self.walked.damage.len() {
+                    let seems = "nothing: what was written before this is missing";
+                    self.tell(index, batch.place, 0, Seems::of(seems));
+                }
+                self.settle(Some(first - expected));
+                self.break_chain("of a unit that lost another part");
+            }
+            Some(_) => self.settle(Some(0)),
+            None => self.settle(None),
+        }
+        self.unsettled = self.walked.damage.len();
+        self.expected = Some(first + count_records(batch.body));
+        if batch.head.continues {
+            self.chain.push(Member { index, batch });
+            return;
+        }
+        for member in std::mem::take(&mut self.chain) {
+            self.apply(member.index, &member.batch);
+        }
+        self.apply(index, &batch);
+    }
+
+    /// What was found since the last batch cost this many records.
+    fn settle(&mut self, records: Option<u64>) {
+        // Which of several places held how many is not known.
+        if let Some(last) = self.walked.damage[self.unsettled..].last_mut() {
+            last.records = records;
+        }
+    }
+
+    fn break_chain(&mut self, why: &str) {
+        for member in std::mem::take(&mut self.chain) {
+            self.tell_batch(member.index, &member.batch, why);
+        }
+    }
+
+    fn tell_batch(&mut self, index: usize, batch: &Batch<'a>, why: &str) {
+        let mut seems = describe("sound", batch.body);
+        seems.text = format!("{}, {why}", seems.text);
+        self.tell(index, batch.place, batch.bytes(), seems);
+        if let Some(told) = self.walked.damage.last_mut() {
+            told.records = Some(count_records(batch.body));
+        }
+    }
+
+    fn apply(&mut self, index: usize, batch: &Batch<'a>) {
+        let segment = self.views.all()[index].id;
+        self.visit.batch(segment, batch);
+        let (mut at, mut number) = (0, batch.head.first);
+        while at < batch.body.len() {
+            let place = batch.records_at() + at;
+            let rest = &batch.body[at..];
+            match decode(rest) {
+                Ok((record, bytes)) => {
+                    self.visit.record(LogOffset::at(segment, place), number, record);
+                    at += bytes;
+                }
+                Err(error) => {
+                    let bytes = step(rest);
+                    let seems = format!("a record that this version cannot read: {error}");
+                    self.tell(index, place, bytes, Seems::of(&seems));
+                    self.unsettled = self.walked.damage.len();
+                    at += bytes;
+                }
+            }
+            number += 1;
+        }
+    }
+
+    /// Nothing follows: what is unfinished was so when the log was last written.
+    fn finish(mut self) -> Walked {
+        let next = self.chain.first().map(|member| member.batch.head.first).or(self.expected);
+        let torn_from = self.unsettled;
+        self.break_chain("of a unit that was not finished");
+        for damage in &mut self.walked.damage[torn_from..] {
+            damage.torn_tail = damage.place > 0;
+            if let Some(index) = self.views.index(damage.segment).filter(|_| damage.torn_tail) {
+                let extent = &mut self.walked.extents[index];
+                extent.used = extent.used.min(damage.place);
+            }
+        }
+        self.walked.damage.sort_by_key(|damage| (damage.segment, damage.place));
+        self.walked.next_record = next.unwrap_or(0);
+        self.walked
+    }
+}
+
+/// How many records lie in a batch.
+fn count_records(mut body: &[u8]) -> u64 {
+    let mut count = 0;
+    while !body.is_empty() {
+        body = &body[step(body)..];
+        count += 1;
+    }
+    count
+}
+
+/// How far it is to the next record of a batch.
+pub(crate) fn step(body: &[u8]) -> usize {
+    if body.len() < 8 { body.len() } else { record_bytes(body).min(body.len()) }
+}
