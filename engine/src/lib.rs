@@ -312,7 +312,8 @@ impl<L: Log> Engine<L> {
             qos: message.qos(),
             retain: if message.retain() { Retained::AsPublished } else { Retained::No },
             publisher: None,
-            number: message.publication(),
+            // What is sent on from here may come back for another group.
+            number: None,
         };
         for key in groups {
             self.give_to_group(key, &publication, Scope::ThisShard { hops }, io);
