@@ -182,6 +182,8 @@ impl<D: Disk> Log for SegmentLog<D> {
     fn reached(&self, level: Level) -> u64 {
         match level {
             Level::Memory => self.appended(),
+            // The rest of it is sealed by the end of the turn, but for a unit whose end has no room.
+            Level::Written if self.backlog.is_empty() => self.writing.placed(),
             Level::Written => self.writing.written(),
             Level::Synced => self.commits.synced_records(),
         }
