@@ -467,7 +467,7 @@ impl<L: Log> Engine<L> {
 }
 
 /// How soon a shard whose log is full looks for room again.
-const FULL_RETRY_MS: u64 = 100;
+const FULL_RETRY_MS: u64 = 25;
 
 impl<L: Log> Core for Engine<L> {
     type Message = ShardMessage;
