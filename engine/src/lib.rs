@@ -406,6 +406,9 @@ impl<L: Log> Engine<L> {
     /// What waited for the log to come so far goes on.
     fn log_reached(&mut self, io: &mut EngineIo) {
         for level in [Level::Written, Level::Synced] {
+            if !self.mesh.log_is_due(level, self.log.reached(level)) {
+                continue;
+            }
             let mut over = std::mem::take(&mut self.over);
             self.mesh.log_reached(level, self.log.reached(level), &mut over);
             self.finish_all(over, io);

@@ -342,7 +342,9 @@ impl Outgoing {
     /// Starts a flight under an id that no other uses. [MQTT-2.2.1-3]
     pub(crate) fn launch(&mut self, progress: Progress, again: Option<Queued>) -> PacketId {
         debug_assert!(self.flights.len() + self.gap <= WINDOW_SPAN_MAX, "there was room");
-        self.fill_gap();
+        if self.gap > 0 {
+            self.fill_gap();
+        }
         let id = self.id_at(self.flights.len());
         self.flights.push_back(Flight { progress, again });
         self.unacked += 1;
@@ -366,7 +368,8 @@ impl Outgoing {
     }
 
     fn index_of(&self, id: PacketId) -> usize {
-        ((u64::from(id.get()) - 1 + PACKET_IDS - self.first.0 % PACKET_IDS) % PACKET_IDS) as usize
+        let (id, first) = (u64::from(id.get()) - 1, self.first.0 % PACKET_IDS);
+        if id >= first { (id - first) as usize } else { (id + PACKET_IDS - first) as usize }
     }
 
     /// The flight under an id, unless it is done.
