@@ -19,7 +19,7 @@ pub trait Segment: Deref<Target = [u8]> + DerefMut {
     /// All of the bytes are about to be read, front to back: a hint.
     fn read_ahead(&self) {}
 
-    /// These bytes are going to be written soon: a hint.
+    /// These bytes, which were never written, are going to be written soon: a hint.
     fn expect_writes(&mut self, _range: Range<usize>) {}
 
     /// Gives back the space of all but the first `bytes` of a segment that is only read from now on.

@@ -11,10 +11,8 @@ use super::table::Slot;
 const SEALED_BYTES_MIN: usize = 4096;
 /// A batch that gets larger than this is sealed even within a unit.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// How much is made ready to be written ahead of need.
-const READY_BYTES_MIN: usize = 64 * 1024;
-/// And how much at a time.
-const READY_STEP_BYTES: usize = 256 * 1024;
+/// How far ahead of need bytes are made ready to be written.
+const READY_BYTES: usize = 64 * 1024;
 
 /// Where the log ends.
 ///
@@ -38,8 +36,8 @@ pub(super) struct Writing {
     /// Of them, those in units that are sealed whole.
     written: u64,
     appended_bytes: u64,
-    /// How much of the segment can be written without a fault.
-    ready_to: usize,
+    /// How far the segment knows of what is going to be written.
+    expected_to: usize,
 }
 
 impl Writing {
@@ -54,7 +52,7 @@ impl Writing {
             unit_first: records,
             written: records,
             appended_bytes: 0,
-            ready_to: 0,
+            expected_to: 0,
         }
     }
 
@@ -185,7 +183,7 @@ impl<D: Disk> SegmentLog<D> {
         self.segments.push(id, Slot::new(segment, SEGMENT_HEADER_BYTES, self.writing.written));
         self.writing.at = SEGMENT_HEADER_BYTES;
         self.writing.batch_at = SEGMENT_HEADER_BYTES;
-        self.writing.ready_to = 0;
+        self.writing.expected_to = SEGMENT_HEADER_BYTES;
     }
 
     #[inline]
@@ -235,16 +233,13 @@ impl<D: Disk> SegmentLog<D> {
 
     /// Has the bytes made ready that are written next. A spare segment was made ready as a whole; the
     /// first one is not, since a broker that is hardly used would hold its memory for nothing.
+    #[inline]
     pub(super) fn expect_writes(&mut self) {
-        let at = self.writing.at;
-        if at + READY_BYTES_MIN <= self.writing.ready_to {
-            return;
-        }
-        let end = (at + READY_STEP_BYTES).min(self.segments.head().segment.len());
-        if end > self.writing.ready_to {
-            let from = self.writing.ready_to.max(at);
-            self.segments.head_mut().segment.expect_writes(from..end);
-            self.writing.ready_to = end;
+        let writing = &mut self.writing;
+        if writing.at + READY_BYTES > writing.expected_to {
+            let from = writing.expected_to.max(writing.at);
+            writing.expected_to = writing.at + 2 * READY_BYTES;
+            self.segments.head_mut().segment.expect_writes(from..writing.expected_to);
         }
     }
 }
