@@ -20,10 +20,12 @@ pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"ringmq\0L";
 /// Magic, format version, segment number, then zeroes.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 /// CRC-32 of what follows (seeded with the segment's number), length of the records with
-/// [`BATCH_CONTINUES`], number of the first record.
+/// [`BATCH_CONTINUES`] and [`BATCH_GOES_ON`], number of the first record.
 pub(crate) const BATCH_HEAD_BYTES: usize = 16;
 /// Set in a batch's length where the unit goes on in the next batch.
 pub(crate) const BATCH_CONTINUES: u32 = 1 << 31;
+/// Set where the unit began in the batch before.
+pub(crate) const BATCH_GOES_ON: u32 = 1 << 30;
 /// Kind, flags, small number, length.
 const HEAD_BYTES: usize = 8;
 
@@ -452,6 +454,8 @@ pub(crate) struct BatchHead {
     pub(crate) length: usize,
     /// Whether its unit goes on in the next batch.
     pub(crate) continues: bool,
+    /// Whether it goes on with the unit of the batch before.
+    pub(crate) goes_on: bool,
     /// The number of its first record.
     pub(crate) first: u64,
 }
@@ -462,7 +466,8 @@ impl BatchHead {
     pub(crate) fn encode(self, segment: SegmentId, body: &[u8]) -> [u8; BATCH_HEAD_BYTES] {
         let mut head = [0; BATCH_HEAD_BYTES];
         let continues = if self.continues { BATCH_CONTINUES } else { 0 };
-        head[4..8].copy_from_slice(&(self.length as u32 | continues).to_le_bytes());
+        let goes_on = if self.goes_on { BATCH_GOES_ON } else { 0 };
+        head[4..8].copy_from_slice(&(self.length as u32 | continues | goes_on).to_le_bytes());
         head[8..16].copy_from_slice(&self.first.to_le_bytes());
         let crc = checksum(segment, &head[4..], body);
         head[..4].copy_from_slice(&crc.to_le_bytes());
@@ -483,10 +488,10 @@ impl BatchHead {
         let (head, rest) = bytes.split_first_chunk::<BATCH_HEAD_BYTES>()?;
         let [_, _, _, _, l0, l1, l2, l3, first @ ..] = *head;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        let continues = length & BATCH_CONTINUES != 0;
-        let length = (length & !BATCH_CONTINUES) as usize;
+        let (continues, goes_on) = (length & BATCH_CONTINUES != 0, length & BATCH_GOES_ON != 0);
+        let length = (length & !(BATCH_CONTINUES | BATCH_GOES_ON)) as usize;
         let possible = length > 0 && length.is_multiple_of(8) && length <= rest.len();
-        possible.then_some(Self { length, continues, first: u64::from_le_bytes(first) })
+        possible.then_some(Self { length, continues, goes_on, first: u64::from_le_bytes(first) })
     }
 }
 
@@ -612,7 +617,7 @@ mod tests {
     #[test]
     fn a_batch_with_any_bit_changed_is_no_batch() {
         let body = [7; 24];
-        let head = BatchHead { length: body.len(), continues: true, first: 1 << 33 };
+        let head = BatchHead { length: body.len(), continues: true, goes_on: false, first: 1 << 33 };
         let mut bytes = head.encode(SegmentId(5), &body).to_vec();
         bytes.extend_from_slice(&body);
         assert_eq!(BatchHead::decode(SegmentId(5), &bytes), Some((head, &body[..])));

@@ -159,7 +159,7 @@ mod tests {
         let mut bytes = segment_header(ID).to_vec();
         let mut first = 100;
         for body in bodies {
-            let head = BatchHead { length: body.len(), continues: false, first };
+            let head = BatchHead { length: body.len(), continues: false, goes_on: false, first };
             bytes.extend_from_slice(&head.encode(ID, body));
             bytes.extend_from_slice(body);
             first += body.len() as u64 / 16;
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_batch_inside_a_damaged_one_is_not_taken_for_the_next() {
         let inner = [7; 16];
-        let forged = BatchHead { length: 16, continues: false, first: 102 };
+        let forged = BatchHead { length: 16, continues: false, goes_on: false, first: 102 };
         let mut body = vec![1; 16];
         body.extend_from_slice(&forged.encode(ID, &inner));
         body.extend_from_slice(&inner);

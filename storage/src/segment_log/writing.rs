@@ -29,6 +29,8 @@ pub(super) struct Writing {
     message_limit: usize,
     /// The number of the open batch's first record.
     batch_first: u64,
+    /// Whether the last batch was sealed within a unit.
+    batch_goes_on: bool,
     /// Records in segments.
     placed: u64,
     /// Of them, those before the unit under way.
@@ -48,6 +50,7 @@ impl Writing {
             limit: 0,
             message_limit: 0,
             batch_first: records,
+            batch_goes_on: false,
             placed: records,
             unit_first: records,
             written: records,
@@ -214,10 +217,11 @@ impl<D: Disk> SegmentLog<D> {
         let body_at = writing.batch_at + BATCH_HEAD_BYTES;
         let (before, rest) = slot.segment.split_at_mut(body_at);
         let body = &rest[..writing.at - body_at];
-        let head = BatchHead { length: body.len(), continues: in_unit, first: writing.batch_first };
+        let (goes_on, first) = (writing.batch_goes_on, writing.batch_first);
+        let head = BatchHead { length: body.len(), continues: in_unit, goes_on, first };
         before[writing.batch_at..].copy_from_slice(&head.encode(id, body));
         slot.sealed_to = writing.at;
-        writing.batch_at = writing.at;
+        (writing.batch_at, writing.batch_goes_on) = (writing.at, in_unit);
         (writing.limit, writing.message_limit) = (0, 0);
         if !in_unit {
             slot.sealed_records = writing.placed;
