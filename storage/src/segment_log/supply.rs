@@ -72,9 +72,14 @@ impl<D: Disk> SegmentLog<D> {
         self.writing.at() > self.segments.head().segment.len() / 2
     }
 
+    /// Whether the next segment is there already.
+    pub(super) fn has_spare(&self) -> bool {
+        matches!(self.supply.spare, Spare::Ready(..))
+    }
+
     /// How many bytes can still be written for sure.
     pub(super) fn room_bytes(&self) -> usize {
-        let spare = if let Spare::Ready(..) = self.supply.spare { self.options.segment_bytes } else { 0 };
+        let spare = if self.has_spare() { self.options.segment_bytes } else { 0 };
         let unused = self.segments.head().segment.len() - self.writing.at();
         if self.backlog.is_empty() { unused + spare } else { 0 }
     }

@@ -25,7 +25,9 @@ pub(super) struct Writing {
     /// Where the head of the open batch goes; `at` if there is none.
     batch_at: usize,
     limit: usize,
-    /// The same for messages, which leave more room for what must go on when the log is full.
+    /// A unit that ends from here on has the batch sealed.
+    seal_from: usize,
+    /// The same as `limit` for messages, which leave more room for what must go on when the log is full.
     message_limit: usize,
     /// The number of the open batch's first record.
     batch_first: u64,
@@ -48,6 +50,7 @@ impl Writing {
             at: 0,
             batch_at: 0,
             limit: 0,
+            seal_from: usize::MAX,
             message_limit: 0,
             batch_first: records,
             batch_goes_on: false,
@@ -105,6 +108,7 @@ impl Writing {
         self.at += BATCH_HEAD_BYTES;
         self.limit = (self.at + BATCH_BYTES_MAX.max(bytes)).min(segment_end);
         self.message_limit = self.limit.min(message_end);
+        self.seal_from = self.batch_at + SEALED_BYTES_MIN;
     }
 }
 
@@ -148,7 +152,12 @@ impl<D: Disk> SegmentLog<D> {
         } else {
             self.seal(self.writing.in_unit());
         }
-        self.writing.open(bytes, (self.segments.head().segment.len(), self.message_end()));
+        let segment_end = self.segments.head().segment.len();
+        self.writing.open(bytes, (segment_end, self.message_end()));
+        if self.writing.at > segment_end / 4 * 3 && !self.has_spare() {
+            // There may be no room for the rest of a unit. Those before it must not wait with it.
+            self.writing.seal_from = 0;
+        }
         true
     }
 
@@ -195,7 +204,7 @@ impl<D: Disk> SegmentLog<D> {
             return self.backlog.end_unit();
         }
         self.writing.unit_first = self.writing.placed;
-        if self.writing.at - self.writing.batch_at >= SEALED_BYTES_MIN {
+        if self.writing.at >= self.writing.seal_from {
             self.seal(false);
         }
     }
@@ -222,7 +231,7 @@ impl<D: Disk> SegmentLog<D> {
         before[writing.batch_at..].copy_from_slice(&head.encode(id, body));
         slot.sealed_to = writing.at;
         (writing.batch_at, writing.batch_goes_on) = (writing.at, in_unit);
-        (writing.limit, writing.message_limit) = (0, 0);
+        (writing.limit, writing.message_limit, writing.seal_from) = (0, 0, usize::MAX);
         if !in_unit {
             slot.sealed_records = writing.placed;
             writing.written = writing.placed;
