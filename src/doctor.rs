@@ -1,14 +1,16 @@
 //! What the kernel, limits or seccomp forbid, and how to fix it.
 
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 pub use ringmq_shards::{Check, Verdict};
 
-use crate::Error;
 use crate::broker::{connections_max, runtime_config};
-use crate::config::{Config, prepare_data_dir};
-use crate::system::OpenFiles;
+use crate::config::Config;
+use crate::system::{OpenFiles, cpus};
 
 /// Looks at everything that a broker of this configuration needs from the machine. Binds its addresses for
 /// a moment, and makes its data directory.
@@ -18,17 +20,7 @@ pub fn examine(config: &Config) -> Vec<Check> {
     let mut checks = ringmq_shards::probe(&runtime_config(config, connections));
     checks.push(files);
     checks.extend(config.listeners.0.iter().map(|listener| listen(listener.address)));
-    checks.extend(config.data_dir.as_ref().map(|path| {
-        let found = format!("{} can be written; this version keeps sessions in memory", path.display());
-        match prepare_data_dir(path) {
-            Ok(()) => fine("data directory", found),
-            Err(source) => {
-                let error = Error::DataDir { path: path.clone(), source };
-                let remedy = "name a directory that this user may create or write".to_owned();
-                failed("data directory", error.to_string(), remedy)
-            }
-        }
-    }));
+    checks.extend(config.data_dir.as_ref().map(|path| data_directory(config, path)));
     checks
 }
 
@@ -38,6 +30,43 @@ fn fine(name: &'static str, found: String) -> Check {
 
 fn failed(name: &'static str, found: String, remedy: String) -> Check {
     Check { name, verdict: Verdict::Fail, found, remedy }
+}
+
+/// Whether the directory can be written, and what space it has.
+fn data_directory(config: &Config, path: &Path) -> Check {
+    let name = "data directory";
+    let free_bytes = match prepare(path) {
+        Ok(free_bytes) => free_bytes,
+        Err(error) => {
+            let remedy = "name a directory that this user may create or write".to_owned();
+            return failed(name, format!("{}: {error}", path.display()), remedy);
+        }
+    };
+    let shards = if config.shards > 0 { config.shards } else { cpus().unwrap_or(1) };
+    let needed = SEGMENTS_AT_START * config.segment_bytes() as u64 * shards as u64;
+    let mebibytes = |bytes: u64| bytes >> 20;
+    let free = format!("{} can be written; {} MiB are free", path.display(), mebibytes(free_bytes));
+    if free_bytes < needed {
+        let found = format!("{free}, and the logs of {shards} shards begin with {} MiB", mebibytes(needed));
+        let remedy =
+            "free some, name a directory on another file system, or lower storage.segment_bytes".to_owned();
+        return failed(name, found, remedy);
+    }
+    fine(name, free)
+}
+
+/// Each shard writes to one segment and has the next one ready.
+const SEGMENTS_AT_START: u64 = 2;
+
+/// Makes the directory if it is missing, checks that files can be made in it, and tells how many bytes more
+/// its file system takes.
+fn prepare(path: &Path) -> io::Result<u64> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let probe = path.join(".ringmq-can-write");
+    fs::write(&probe, b"")?;
+    fs::remove_file(&probe)?;
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// A limit below this is worth a word.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ringmq_shards::StartError;
+use ringmq_storage::StoreError;
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -23,13 +24,13 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data directory cannot be used.
-    #[error("cannot use data_dir {}: {source}; name a directory that this user may create or write", path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread could not be started.
+    #[error(
+        "cannot start a thread: {0}; raise the limit on processes (`ulimit -u`, `TasksMax=` in a systemd unit)"
+    )]
+    Thread(#[source] io::Error),
     /// The limit on open files is too low for the connections asked for.
     #[error(
         "limits.connections_max = {connections_max} needs {needed} open files, but the limit is {limit}: raise it \
@@ -57,7 +58,7 @@ impl Error {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::ConfigFile { .. } | Self::Config(_) => true,
-            Self::DataDir { .. } | Self::OpenFiles { .. } | Self::Affinity(_) => false,
+            Self::Store(_) | Self::Thread(_) | Self::OpenFiles { .. } | Self::Affinity(_) => false,
             Self::Start(error) => matches!(error, StartError::Config(_)),
         }
     }

@@ -32,4 +32,6 @@ pub use error::Error;
 pub use ringmq_codec::{QoS, ReasonCode};
 pub use ringmq_engine::{Limits, OverflowPolicy};
 pub use ringmq_shards::{ShardFailure, ShutdownReport, StartError};
+/// What an acknowledgement of a QoS 1 or 2 message promises.
+pub use ringmq_storage::Level as Durability;
 pub use system::OpenFiles;

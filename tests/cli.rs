@@ -141,6 +141,7 @@ fn bad_usage_is_2_and_what_the_system_refuses_is_1() {
         &["--listen", "0.0.0.0:0"],
         &["--config", "/nonexistent.toml"],
         &["serve", "--log", "loud"],
+        &["--durability", "synced"],
     ] {
         let output = ringmq(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
@@ -215,16 +216,58 @@ fn levels_by_module_are_kept() {
     assert!(log.contains("\"target\":\"ringmq::"), "{log}");
 }
 
+/// A directory of this test run, gone when its value is.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("ringmq-cli-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
-fn a_data_dir_is_made_and_said_to_be_reserved() {
-    let path = std::env::temp_dir().join(format!("ringmq-{}-data", std::process::id()));
-    let args = ["--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir", path.to_str().unwrap()];
-    let mut child = Command::new(RINGMQ).args(args).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let line = wait_for(&mut stderr, "data_dir is reserved");
-    assert_eq!(line["level"], "INFO");
-    wait_for(&mut stderr, "ready");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    std::fs::remove_dir(path).unwrap();
+fn a_data_dir_is_made_and_used_by_one_broker_at_a_time() {
+    let dir = TempDir::new("used");
+    let path = dir.path();
+    let mut serving = Serving::start(&["--shards", "1", "--data-dir", path]);
+    let output = ringmq(&["--listen", "127.0.0.1:0", "--data-dir", path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains(path) && said.contains("another process uses"), "{said}");
+    // It is free as soon as the process is gone, however it went.
+    serving.child.kill().unwrap();
+    serving.child.wait().unwrap();
+    drop(Serving::start(&["--shards", "1", "--data-dir", path]));
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
+    let file = TempFile::new("not-a-directory", "");
+    let foreign = TempDir::new("foreign");
+    std::fs::create_dir_all(&foreign.0).unwrap();
+    std::fs::write(foreign.0.join("holiday.jpg"), "").unwrap();
+    let table = [
+        // Not writable, whoever asks.
+        ("/proc/ringmq", "/proc/ringmq"),
+        (file.path(), "directory"),
+        (foreign.path(), "holiday.jpg"),
+    ];
+    for (path, expect) in table {
+        let output = ringmq(&["--listen", "127.0.0.1:0", "--data-dir", path]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{path}: {said}");
+        assert!(said.contains(path) && said.contains(expect), "{path}: {said}");
+        assert_eq!(said.lines().filter(|line| line.contains("ERROR")).count(), 1, "{said}");
+    }
+    assert_eq!(std::fs::read_dir(&foreign.0).unwrap().count(), 1, "nothing was put there");
 }

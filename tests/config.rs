@@ -1,6 +1,7 @@
 //! The configuration file: what is read, what is refused and with which words.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+use ringmq::Durability;
 use ringmq::config::{Config, FlagValue, LogFormat, Sources, reference};
 
 /// Reads a file and flags; gives the error's text.
@@ -33,8 +34,8 @@ fn bad_files_are_refused_with_line_column_and_what_to_write() {
         ("shard = 2", "1:1: unknown key shard: did you mean shards?".into()),
         (
             "persistence = true",
-            "1:1: unknown key persistence: the top of the file has listener, shards, data_dir, limits, log, sys, \
-             runtime, shutdown"
+            "1:1: unknown key persistence: the top of the file has listener, shards, data_dir, storage, limits, log, \
+             sys, runtime, shutdown"
                 .into(),
         ),
         ("spin_us = 3", "1:1: unknown key spin_us at the top of the file: it belongs below [runtime]".into()),
@@ -149,6 +150,43 @@ fn bad_files_are_refused_with_line_column_and_what_to_write() {
              memory_bytes_max to 64MiB or more, or lower packet_bytes_max"
                 .into(),
         ),
+        (
+            "data_dir = \"d\"\n[storage]\ndurability = \"sync\"",
+            "3:14: storage.durability = \"sync\" is not accepted: write one of \"memory\", \"written\", \"synced\"".into(),
+        ),
+        (
+            "data_dir = \"d\"\n[[listener]]\naddress = \"127.0.0.1:1\"\ndurability = true",
+            "4:14: listener.durability = true is not accepted: write one of \"memory\", \"written\", \"synced\"".into(),
+        ),
+        (
+            "durability = \"synced\"",
+            "1:1: unknown key durability at the top of the file: it belongs below [storage]".into(),
+        ),
+        ("[storage]\ndata_dir = \"d\"", "2:1: unknown key data_dir in [storage]: it belongs at the top of the file".into()),
+        (
+            "[storage]\ndurability = \"synced\"",
+            "2:14: durability \"synced\" needs a directory to keep the log in: add data_dir = \"DIR\" at the top of \
+             the file, or ask for \"memory\""
+                .into(),
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\ndurability = \"written\"",
+            "3:14: durability \"written\" needs a directory to keep the log in: add data_dir = \"DIR\" at the top of \
+             the file, or ask for \"memory\""
+                .into(),
+        ),
+        (
+            "[storage]\nsegment_bytes = \"1GiB\"",
+            "2:17: storage.segment_bytes = \"1GiB\" is not accepted: write bytes from 64KiB to 512MiB, such as \
+             \"64MiB\""
+                .into(),
+        ),
+        (
+            "shards = 2\n[storage]\nbytes_max = \"128MiB\"",
+            "3:13: bytes_max, divided among 2 shards, has no room for 4 segments of 32MiB, which is the least: raise \
+             bytes_max to 256MiB or more, or lower segment_bytes and limits.packet_bytes_max"
+                .into(),
+        ),
     ];
     for (text, expect) in table {
         assert_eq!(refused(text, &[]), format!("broker.toml:{expect}"), "for {text:?}");
@@ -191,6 +229,18 @@ fn bad_flags_are_refused_by_name() {
             ),
         ),
         ("--data-dir", "", " is not accepted: write a path".into()),
+        (
+            "--durability",
+            "disk",
+            "disk is not accepted: write one of \"memory\", \"written\", \"synced\"".into(),
+        ),
+        (
+            "--durability",
+            "written",
+            "durability \"written\" needs a directory to keep the log in: give --data-dir DIR too, or ask for \
+             \"memory\""
+                .into(),
+        ),
     ];
     for (flag, value, expect) in table {
         assert_eq!(refused("", &[(flag, value)]), format!("{flag}: {expect}"));
@@ -213,6 +263,43 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
 }
 
 #[test]
+fn durability_follows_the_data_directory_and_listeners_may_differ() {
+    let table = [
+        (accepted("", &[]), Durability::Memory),
+        (accepted("", &[("--durability", "memory")]), Durability::Memory),
+        (accepted("data_dir = \"d\"", &[]), Durability::Written),
+        (accepted("", &[("--data-dir", "d"), ("--durability", "synced")]), Durability::Synced),
+        (accepted("data_dir = \"d\"\n[storage]\ndurability = \"memory\"", &[]), Durability::Memory),
+    ];
+    for (config, expect) in table {
+        assert_eq!(config.durability(), expect, "{config:?}");
+        assert_eq!(config.listener_durability(), [expect], "{config:?}");
+    }
+    let text = "data_dir = \"d\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:2\"\n\
+                durability = \"memory\"\n[storage]\ndurability = \"synced\"\n";
+    assert_eq!(accepted(text, &[]).listener_durability(), [Durability::Synced, Durability::Memory]);
+    // Listeners given as flags replace those of the file, with all that was said of them.
+    let flags = [("--listen", "127.0.0.1:3"), ("--listen", "127.0.0.1:4")];
+    assert_eq!(accepted(text, &flags).listener_durability(), [Durability::Synced; 2]);
+}
+
+#[test]
+fn a_segment_has_room_for_the_largest_packet_in_whole_pages() {
+    let table = [
+        ("32MiB", "16MiB", 32 << 20),
+        ("64KiB", "60KiB", 64 << 10),
+        ("64KiB", "64KiB", 68 << 10),
+        ("65537", "100", 68 << 10),
+        ("64KiB", "256MiB", (256 << 20) + 4096),
+    ];
+    for (segment, packet, expect) in table {
+        let text =
+            format!("[storage]\nsegment_bytes = \"{segment}\"\n[limits]\npacket_bytes_max = \"{packet}\"");
+        assert_eq!(accepted(&text, &[]).segment_bytes(), expect, "{segment} {packet}");
+    }
+}
+
+#[test]
 fn units_are_read() {
     let text =
         "[limits]\nmemory_bytes_max = \"1GiB\"\nconnect_timeout_ms = \"3s\"\nsession_expiry_s_max = \"1h\"\n";
@@ -229,14 +316,19 @@ fn limits_of_the_whole_broker_are_divided() {
     let shard = config.shard_limits(4);
     assert_eq!((shard.sessions_max, shard.memory_bytes_max), (3, 1 << 28));
     assert_eq!(shard.queue_messages_max, config.limits.queue_messages_max);
+    assert_eq!(config.shard_log_bytes_max(4), u64::MAX);
+    config.storage.bytes_max = 1 << 30;
+    assert_eq!(config.shard_log_bytes_max(4), 1 << 28);
+    assert_eq!(accepted("[storage]\nbytes_max = \"unlimited\"", &[]).storage.bytes_max, 0);
 }
 
 #[test]
 fn the_printed_configuration_is_read_back() {
     let odd = accepted(
         "shards = 2\ndata_dir = \"/tmp/a \\\"b\\\" \\\\ \\u00e9\"\n[[listener]]\naddress = \"[::]:1\"\n\
-         allow_anonymous = true\n[[listener]]\naddress = \"127.0.0.1:2\"\n[limits]\noverflow = \"disconnect\"\n\
-         session_expiry_s_max = 5\nconnections_max = 7\n[runtime]\ncpus = \"0-1,5\"\n[log]\nlevel = \"info,a::b=trace\"\n",
+         allow_anonymous = true\ndurability = \"memory\"\n[[listener]]\naddress = \"127.0.0.1:2\"\n[limits]\noverflow = \"disconnect\"\n\
+         session_expiry_s_max = 5\nconnections_max = 7\n[runtime]\ncpus = \"0-1,5\"\n[log]\nlevel = \"info,a::b=trace\"\n\
+         [storage]\ndurability = \"synced\"\nbytes_max = \"2GiB\"\nsegment_bytes = \"1MiB\"\n",
         &[],
     );
     for config in [Config::default(), odd] {

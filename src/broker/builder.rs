@@ -1,16 +1,15 @@
 //! From a configuration to a running broker.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ringmq_engine::{EngineConfig, Limits};
-use ringmq_turn::SHARDS_MAX;
+use ringmq_turn::{SHARDS_MAX, ShardId};
 
 use super::Broker;
 use crate::config::{Config, ListenerConfig, Sources};
 use crate::system::{OpenFiles, cpus};
-use crate::{Error, config};
+use crate::{Durability, Error, config};
 
 /// Descriptors that are kept free for the program, for what each shard opens, and for connections that
 /// are told that there are too many.
@@ -44,14 +43,14 @@ impl Builder {
     /// [`Broker::addresses`] tells.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listeners.push(ListenerConfig { address, allow_anonymous: None });
+        self.listeners.push(ListenerConfig { address, ..ListenerConfig::default() });
         self
     }
 
     /// Accepts clients at any address, and lets in whoever reaches it.
     #[must_use]
     pub fn listen_anonymous(mut self, address: SocketAddr) -> Self {
-        self.listeners.push(ListenerConfig { address, allow_anonymous: Some(true) });
+        self.listeners.push(ListenerConfig { address, allow_anonymous: Some(true), durability: None });
         self
     }
 
@@ -77,6 +76,22 @@ impl Builder {
         self
     }
 
+    /// Keeps sessions, queues and retained messages in this directory, so that the next broker that is started
+    /// with it has them. It is made if it is missing; one broker uses it at a time.
+    #[must_use]
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.data_dir = Some(path.into());
+        self
+    }
+
+    /// What an acknowledgement promises, to clients and for what the program publishes. By default it is
+    /// [`Durability::Written`] with a data directory, and [`Durability::Memory`] without.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.config.storage.durability = Some(durability);
+        self
+    }
+
     /// Starts the broker. When it returns, every shard listens on every address.
     pub fn start(mut self) -> Result<Broker, Error> {
         if !self.listeners.is_empty() {
@@ -92,8 +107,6 @@ pub(super) struct Plan {
     pub config: Config,
     pub shards: usize,
     pub connections_max: u32,
-    /// Of the hash tables, and of what must not be guessed.
-    pub seed: u64,
 }
 
 impl Plan {
@@ -105,16 +118,8 @@ impl Plan {
             // What is divided among the shards can be checked only now.
             config.check()?;
         }
-        if let Some(path) = &config.data_dir {
-            config::prepare_data_dir(path).map_err(|source| Error::DataDir { path: path.clone(), source })?;
-            tracing::info!(
-                data_dir = %path.display(),
-                "data_dir is reserved: this version keeps sessions and retained messages in memory"
-            );
-        }
         let connections_max = connections_max(&config, OpenFiles::limit().soft)?;
-        let seed = RandomState::new().hash_one(std::process::id());
-        Ok(Self { shards: config.shards, config, connections_max, seed })
+        Ok(Self { shards: config.shards, config, connections_max })
     }
 
     /// What the runtime is started with.
@@ -122,14 +127,18 @@ impl Plan {
         runtime_config(&self.config, self.connections_max)
     }
 
-    /// What the shards' engines are made from; each sets its own number.
-    pub fn engine(&self) -> EngineConfig {
+    /// What the shards' engines are made from; each sets its own number. The seed is that of the hash
+    /// tables, and of what must not be guessed; the epoch counts the starts of a store.
+    pub fn engine(&self, seed: u64, epoch: u32) -> EngineConfig {
         EngineConfig {
+            epoch,
+            durability: self.config.listener_durability(),
+            durability_default: self.config.durability(),
             version: env!("CARGO_PKG_VERSION"),
             sys_interval_ms: u64::from(self.config.sys.interval_s) * 1000,
             limits: self.config.shard_limits(self.shards),
             refused_filters: self.config.refused_filters.clone(),
-            ..EngineConfig::new(ringmq_turn::ShardId::new(0), self.shards, self.seed)
+            ..EngineConfig::new(ShardId::new(0), self.shards, seed)
         }
     }
 }

@@ -3,8 +3,10 @@
 mod builder;
 mod inbox;
 mod link;
+mod logs;
 mod message;
 mod publisher;
+mod report;
 mod subscription;
 mod ticket;
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use ringmq_engine::{Engine, EngineConfig, Event};
 use ringmq_shards::{Runtime, ShardFailure, ShutdownReport};
+use ringmq_storage::ShardLog;
 use ringmq_turn::ShardId;
 
 use crate::{Error, QoS};
@@ -28,6 +31,7 @@ pub use ticket::{Ticket, WaitError};
 
 use builder::Plan;
 use link::{Link, Routes};
+use logs::{Logs, StoreInUse};
 
 /// How long [`Broker::subscribe`] waits until the subscription is known on every shard.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
@@ -38,7 +42,9 @@ const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
 /// awaited in any.
 pub struct Broker {
     /// Taken at the stop.
-    runtime: Option<Runtime<Engine>>,
+    runtime: Option<Runtime<Engine<ShardLog>>>,
+    /// Let go of behind the runtime, whose shards write to it.
+    _store: Option<StoreInUse>,
     link: Arc<Link>,
     publisher: Publisher,
     packet_bytes_max: u32,
@@ -68,17 +74,30 @@ impl Broker {
     }
 
     fn start(plan: &Plan) -> Result<Self, Error> {
+        let logs = Logs::open(&plan.config, plan.shards)?;
+        let Logs { seed, epoch, shards, store, report } = logs;
+        let engine = plan.engine(seed, epoch);
+        let make_core = move |shard| {
+            let (log, recovered) = shards.take(shard);
+            let config = EngineConfig { shard, ..engine.clone() };
+            match recovered {
+                Some(recovered) => Engine::recover(config, log, recovered),
+                None => Engine::with_log(config, log),
+            }
+        };
         let routes = Arc::new(Routes::new());
         let events = Events(Arc::clone(&routes));
-        let engine = plan.engine();
-        let make_core = move |shard| Engine::new(EngineConfig { shard, ..engine.clone() });
         let runtime = ringmq_shards::start(plan.runtime(), make_core, move |shard, event| {
             events.pass_on(shard, event)
         })?;
+        if let Some(report) = report {
+            report.done();
+        }
         let link = Arc::new(Link::new(routes, runtime.handle()));
         let packet_bytes_max = plan.config.limits.packet_bytes_max;
         Ok(Self {
             runtime: Some(runtime),
+            _store: store,
             publisher: Publisher::new(Arc::clone(&link), packet_bytes_max),
             link,
             packet_bytes_max,
@@ -87,7 +106,7 @@ impl Broker {
         })
     }
 
-    fn runtime(&self) -> &Runtime<Engine> {
+    fn runtime(&self) -> &Runtime<Engine<ShardLog>> {
         self.runtime.as_ref().expect("taken by shutdown and drop only, which end the broker")
     }
 

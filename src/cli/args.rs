@@ -70,9 +70,13 @@ pub struct ServeArgs {
     /// Threads, each pinned to a CPU [default: one on every CPU] (shards)
     #[arg(long, value_name = "N")]
     shards: Option<String>,
-    /// Reserved for sessions; this version keeps them in memory (data_dir)
+    /// Keep sessions, queues and retained messages here, to survive a restart (data_dir)
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// What acknowledgements promise: memory, written or synced [default: written with a data directory]
+    /// (storage.durability)
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<String>,
     /// Levels: off, error, warn, info, debug, trace, or by module: info,ringmq_shards=debug (log.level)
     #[arg(long, value_name = "LEVELS")]
     log: Option<String>,
@@ -108,6 +112,7 @@ impl ServeArgs {
         let single = [
             ("--shards", &self.shards),
             ("--data-dir", &self.data_dir),
+            ("--durability", &self.durability),
             ("--log", &self.log),
             ("--log-format", &self.log_format),
             ("--spin-us", &self.spin_us),

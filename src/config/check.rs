@@ -1,5 +1,7 @@
 //! Checks a configuration as a whole: ranges, and what must not be combined.
 
+use ringmq_storage::Level;
+
 use super::source::{Origins, listener_path};
 use super::{Config, KEYS, Place, Problem, Unit};
 
@@ -10,6 +12,8 @@ pub fn problems(config: &Config, origins: &Origins) -> Vec<Problem> {
     problems.extend(backlog(config, origins));
     problems.extend(ring(config, origins));
     problems.extend(memory(config, origins));
+    problems.extend(durability(config, origins));
+    problems.extend(log_bytes(config, origins));
     problems
 }
 
@@ -106,6 +110,51 @@ fn memory(config: &Config, origins: &Origins) -> Option<Problem> {
     let text = format!(
         "memory_bytes_max, divided among {shards}, is less than a packet of packet_bytes_max ({packet}): \
          raise memory_bytes_max to {needed} or more, or lower packet_bytes_max"
+    );
+    Some(Problem { place: origins.of(path), text })
+}
+
+/// Nothing survives without a directory to survive in.
+fn durability(config: &Config, origins: &Origins) -> Vec<Problem> {
+    if config.data_dir.is_some() {
+        return Vec::new();
+    }
+    let whole = config.storage.durability.map(|level| (level, "storage.durability".to_owned()));
+    let listeners = config.listeners.0.iter().enumerate();
+    let listeners = listeners.filter_map(|(at, l)| Some((l.durability?, listener_path(at, "durability"))));
+    let asked = whole.into_iter().chain(listeners).filter(|(level, _)| *level > Level::Memory);
+    let problem = |(level, path): (Level, String)| {
+        let place = origins.of(&path);
+        let add = match place {
+            Place::Flag(_) => "give --data-dir DIR too",
+            Place::File { .. } => "add data_dir = \"DIR\" at the top of the file",
+            Place::Program => "set data_dir too",
+        };
+        let level = level.name();
+        let text = format!(
+            "durability \"{level}\" needs a directory to keep the log in: {add}, or ask for \"memory\""
+        );
+        Problem { place, text }
+    };
+    asked.map(problem).collect()
+}
+
+/// A log that may not have a few segments could not make room by compaction.
+const SEGMENTS_MIN: u64 = 4;
+
+fn log_bytes(config: &Config, origins: &Origins) -> Option<Problem> {
+    let shards = config.shards.max(1);
+    let segment = config.segment_bytes() as u64;
+    if config.shard_log_bytes_max(shards) >= SEGMENTS_MIN * segment {
+        return None;
+    }
+    let path = first_set(origins, ["storage.bytes_max", "storage.segment_bytes"]);
+    let needed = Unit::Bytes.show(SEGMENTS_MIN * segment * shards as u64);
+    let segment = Unit::Bytes.show(segment);
+    let shards = if shards == 1 { "one shard".to_owned() } else { format!("{shards} shards") };
+    let text = format!(
+        "bytes_max, divided among {shards}, has no room for {SEGMENTS_MIN} segments of {segment}, which is the least: \
+         raise bytes_max to {needed} or more, or lower segment_bytes and limits.packet_bytes_max"
     );
     Some(Problem { place: origins.of(path), text })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ringmq_engine::OverflowPolicy;
+use ringmq_storage::{LEVELS, Level, SEGMENT_BYTES_MAX};
 use ringmq_turn::SHARDS_MAX;
 
 use super::{Config, Key, Kind, ListenerConfig, LogFormat, Unit, Value, cpus};
@@ -16,6 +17,8 @@ const U32_MAX: u64 = u32::MAX as u64;
 /// 1 PiB: more than any machine has, and far from overflowing.
 const BYTES_MAX: u64 = 1 << 50;
 const DAY_S: u64 = 24 * 60 * 60;
+/// The names of [`LEVELS`].
+const DURABILITY: Kind = Kind::Choice(&["memory", "written", "synced"]);
 
 /// A key that is a number field of the configuration.
 macro_rules! number {
@@ -55,6 +58,16 @@ pub const LISTENER_KEYS: &[Key<ListenerConfig>] = &[
         get: |listener| listener.allow_anonymous.map_or(Value::Unset, Value::Bool),
         set: |listener, value| listener.allow_anonymous = Some(value.bool()),
     },
+    Key {
+        section: "listener",
+        name: "durability",
+        kind: DURABILITY,
+        flag: None,
+        doc: "What an acknowledgement to a client of this listener promises, where it differs from \
+              `storage.durability`.",
+        get: |listener| level_value(listener.durability),
+        set: |listener, value| listener.durability = Some(level(&value.text())),
+    },
 ];
 
 /// The keys outside listeners, in the order of the reference.
@@ -73,14 +86,48 @@ pub const KEYS: &[Key<Config>] = &[
         name: "data_dir",
         kind: Kind::Path,
         flag: Some("--data-dir"),
-        doc: "Directory for sessions and retained messages. Reserved: this version checks that it can be \
-              used, and keeps everything in memory.",
+        doc: "Directory that sessions, their queues and retained messages are kept in, so that they survive \
+              a restart or a crash. It is made if it is missing, and one broker uses it at a time. Not set \
+              keeps them in memory, for as long as the process lives. See \
+              [durability.md](durability.md).",
         get: |config| {
             let path = config.data_dir.as_ref();
             path.map_or(Value::Unset, |path| Value::Text(path.to_string_lossy().into_owned()))
         },
         set: |config, value| config.data_dir = Some(PathBuf::from(value.text())),
     },
+    Key {
+        section: "storage",
+        name: "durability",
+        kind: DURABILITY,
+        flag: Some("--durability"),
+        doc: "What an acknowledgement of a QoS 1 or 2 message promises: every session that must have the \
+              message has it in memory (`memory`), or so that it survives the process being killed \
+              (`written`), or so that it survives power loss (`synced`). Not set is `written` with a \
+              `data_dir` and `memory` without; the other two need one.",
+        get: |config| level_value(config.storage.durability),
+        set: |config, value| config.storage.durability = Some(level(&value.text())),
+    },
+    number!(
+        "storage",
+        "segment_bytes",
+        Kind::number(Unit::Bytes, 1 << 16, SEGMENT_BYTES_MAX as u64),
+        None,
+        storage.segment_bytes,
+        "Bytes of one file of a shard's log. Space is taken from the disk, and given back to it, in pieces of \
+         this size; each shard has at least two. What the largest packet (`limits.packet_bytes_max`) needs is \
+         taken if that is more."
+    ),
+    number!(
+        "storage",
+        "bytes_max",
+        Kind::Number { unit: Unit::Bytes, min: 0, max: BYTES_MAX, word: Some(("unlimited", 0)) },
+        None,
+        storage.bytes_max,
+        "Bytes of all files of the log, for the whole broker. Beyond them the log is full, as if the disk \
+         were: QoS 1 and 2 messages are refused (MQTT 5: reason 0x97, Quota exceeded) until there is room. 0 \
+         leaves it to the file system."
+    ),
     number!(
         "limits",
         "connections_max",
@@ -427,6 +474,15 @@ fn overflow_name(policy: OverflowPolicy) -> &'static str {
     }
 }
 
+fn level_value(level: Option<Level>) -> Value {
+    level.map_or(Value::Unset, |level| Value::Text(level.name().to_owned()))
+}
+
+fn level(name: &str) -> Level {
+    let level = LEVELS.into_iter().find(|level| level.name() == name);
+    level.expect("the key's kind accepts the levels' names only")
+}
+
 fn format_name(format: LogFormat) -> &'static str {
     match format {
         LogFormat::Text => "text",
@@ -450,6 +506,11 @@ mod tests {
         fields.sort_unstable();
         keys.sort_unstable();
         assert_eq!(fields, keys);
+    }
+
+    #[test]
+    fn every_level_may_be_written() {
+        assert!(matches!(DURABILITY, Kind::Choice(names) if names == LEVELS.map(Level::name)));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 mod check;
 mod cpus;
-mod data_dir;
 mod file;
 mod key;
 mod keys;
@@ -21,8 +20,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ringmq_engine::Limits;
+use ringmq_storage::{Level, SEGMENT_BYTES_MAX};
 
-pub(crate) use data_dir::prepare_data_dir;
 pub use key::{Key, Kind, Value};
 pub(crate) use keys::CONNECTIONS_MAX;
 pub use keys::{KEYS, LISTENER_KEYS};
@@ -31,15 +30,23 @@ pub use problem::{ConfigError, Place, Problem};
 pub use reference::reference;
 pub use source::{FlagValue, Sources};
 
+/// What a segment is a multiple of.
+const PAGE_BYTES: usize = 4096;
+/// What a segment has room for besides its largest record.
+const SEGMENT_BESIDES_BYTES: usize = 4096;
+
 /// Every setting of the broker. The documentation of each is in `docs/configuration.md`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Shards to run; 0 runs one on each CPU that the process may use.
     pub shards: usize,
-    /// Reserved for the log of sessions.
+    /// Where sessions and retained messages are kept; `None` keeps them in memory, for as long as the
+    /// process lives.
     pub data_dir: Option<PathBuf>,
     /// Where clients are accepted.
     pub listeners: Listeners,
+    /// The log in the data directory, and what acknowledgements promise.
+    pub storage: StorageConfig,
     /// The bounds. What counts for the whole broker is whole here: see [`Config::shard_limits`].
     pub limits: Limits,
     /// Topic filters that nobody may subscribe to.
@@ -73,11 +80,32 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Whether clients that do not authenticate are let in; `None` lets them in on loopback addresses only.
     pub allow_anonymous: Option<bool>,
+    /// What the acknowledgements to its clients promise; `None` takes the broker's level.
+    pub durability: Option<Level>,
 }
 
 impl Default for ListenerConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), allow_anonymous: None }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883));
+        Self { address, allow_anonymous: None, durability: None }
+    }
+}
+
+/// The log in the data directory, and what acknowledgements promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// What an acknowledgement promises; `None` for [`Level::Written`] with a data directory, and
+    /// [`Level::Memory`] without.
+    pub durability: Option<Level>,
+    /// Bytes of one segment of the log. See [`Config::segment_bytes`] for what is made of it.
+    pub segment_bytes: usize,
+    /// Bytes of all segments, for the whole broker; 0 leaves it to the file system.
+    pub bytes_max: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self { durability: None, segment_bytes: 32 << 20, bytes_max: 0 }
     }
 }
 
@@ -201,6 +229,33 @@ impl Config {
             retained_messages_max: total.retained_messages_max.div_ceil(shards),
             retained_bytes_max: total.retained_bytes_max.div_ceil(u64::from(shards)),
             ..total.clone()
+        }
+    }
+
+    /// What an acknowledgement promises, where a listener does not say otherwise.
+    pub fn durability(&self) -> Level {
+        let default = if self.data_dir.is_some() { Level::Written } else { Level::Memory };
+        self.storage.durability.unwrap_or(default)
+    }
+
+    /// What an acknowledgement to a client of each listener promises, in their order.
+    pub fn listener_durability(&self) -> Vec<Level> {
+        self.listeners.0.iter().map(|listener| listener.durability.unwrap_or(self.durability())).collect()
+    }
+
+    /// Bytes of a segment: what was asked for in whole pages, or what the largest packet needs if that is
+    /// more.
+    pub fn segment_bytes(&self) -> usize {
+        let packet = self.limits.packet_bytes_max as usize + SEGMENT_BESIDES_BYTES;
+        let bytes = self.storage.segment_bytes.max(packet).next_multiple_of(PAGE_BYTES);
+        bytes.min(SEGMENT_BYTES_MAX)
+    }
+
+    /// Bytes that the log of one of `shards` shards may take.
+    pub fn shard_log_bytes_max(&self, shards: usize) -> u64 {
+        match self.storage.bytes_max {
+            0 => u64::MAX,
+            bytes => bytes.div_ceil(shards.max(1) as u64),
         }
     }
 

@@ -165,7 +165,9 @@ impl Draft {
             self.config.listeners.0 = self.flag_listeners;
             for (at, _) in self.config.listeners.0.iter().enumerate() {
                 self.origins.0.insert(listener_path(at, "address"), Place::Flag("--listen"));
-                self.origins.0.remove(&listener_path(at, "allow_anonymous"));
+                for key in LISTENER_KEYS.iter().filter(|key| key.name != "address") {
+                    self.origins.0.remove(&listener_path(at, key.name));
+                }
             }
         } else if !self.file_listeners.is_empty() {
             self.config.listeners.0 = self.file_listeners;
