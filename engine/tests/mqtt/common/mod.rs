@@ -9,7 +9,12 @@
 //! a cut | a hangs up | a stalls | a reads
 //! +1500ms | +10s                     time passes
 //! shutdown                           the broker stops
-//! ledger delivered=1 offline=2       the sums over all shards
+//! killed | killed 10s                its process is lost with all connections; the next one begins, at once
+//!                                    or later, with what is on the disk
+//! power lost | power lost 10s        likewise, but of what was not synced anything may be lost
+//! syncs fail | syncs work            what the disk is asked to sync
+//! the disk is full | has room        no more segments can be made, or they can again
+//! ledger delivered=1 offline=2       the sums over all shards, since the last start
 //! traffic retained=1                 likewise
 //! # a remark
 //! ```
@@ -18,18 +23,26 @@
 //! order between clients does not. The notation of packets is that of `encode.rs` and `render.rs`.
 
 mod encode;
+mod log;
 mod render;
+mod setup;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ringmq_codec::{Decoded, Version, frame};
-use ringmq_engine::{DropReason, Engine, EngineConfig, Ledger, Limits, Traffic};
-use ringmq_sim::{ClientId, Network, World};
+use ringmq_engine::{DropReason, Engine, Ledger, Traffic};
+use ringmq_sim::{ClientId, Crash, START, World};
+use ringmq_storage::Log;
 use ringmq_turn::ConnInfo;
 
+use log::{Disks, Room, TestLog};
+
+pub(crate) use setup::Setup;
+
 /// Plays a transcript to brokers of one, two and four shards, which get the bytes whole, one by one, in
-/// pieces of seven, and with hardly any room between the shards. Afterwards every message is accounted for, and nothing is left once all are gone.
+/// pieces of seven, and with hardly any room between the shards, and which keep what they have in memory or
+/// on a disk. Afterwards every message is accounted for, and nothing is left once all are gone.
 #[track_caller]
 pub(crate) fn check(transcript: &str) {
     Setup::new().check(transcript);
@@ -44,79 +57,12 @@ pub(crate) fn in_every_version(transcript: &str) {
     }
 }
 
-/// All shards of a broker have the same.
-const SEED: u64 = 7;
-
-/// A broker to be made.
-#[derive(Clone)]
-pub(crate) struct Setup {
-    pub(crate) limits: Limits,
-    pub(crate) network: Network,
-    pub(crate) shards: &'static [usize],
-    pub(crate) sys_interval_ms: u64,
-    /// How many bytes of what a client sends arrive at once.
-    pub(crate) piece_bytes: usize,
-}
-
-impl Setup {
-    pub(crate) fn new() -> Self {
-        Self {
-            limits: Limits::default(),
-            network: Network::calm(),
-            shards: &[1, 2, 4],
-            sys_interval_ms: 0,
-            piece_bytes: usize::MAX,
-        }
-    }
-
-    pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
-        let mut setup = Self::new();
-        change(&mut setup.limits);
-        setup
-    }
-
-    pub(crate) fn shards(self, shards: &'static [usize]) -> Self {
-        Self { shards, ..self }
-    }
-
-    #[track_caller]
-    pub(crate) fn check(&self, transcript: &str) {
-        for &shards in self.shards {
-            for piece_bytes in [usize::MAX, 1, 7] {
-                let setup = Self { piece_bytes, ..self.clone() };
-                let mut broker = setup.start(shards);
-                broker.play(transcript);
-                broker.finish();
-            }
-            let network = Network { lane_room_messages: 1, ..self.network.clone() };
-            let mut broker = Self { network, ..self.clone() }.start(shards);
-            broker.play(transcript);
-            broker.finish();
-        }
-    }
-
-    pub(crate) fn start(&self, shards: usize) -> Broker {
-        let world = World::new(shards as u64, shards, self.network.clone(), |shard, _| {
-            Engine::new(EngineConfig {
-                limits: self.limits.clone(),
-                sys_interval_ms: self.sys_interval_ms,
-                ..EngineConfig::new(shard, shards, SEED)
-            })
-        });
-        Broker {
-            world,
-            peers: Vec::new(),
-            setup: self.clone(),
-            client_ids: BTreeSet::new(),
-            retained: BTreeSet::new(),
-            played: String::new(),
-        }
-    }
-}
-
 /// A broker, and those who talk to it.
 pub(crate) struct Broker {
-    pub(crate) world: World<Engine>,
+    pub(crate) world: World<Engine<TestLog>>,
+    disks: Option<Disks>,
+    /// How many processes of it there were.
+    starts: u32,
     peers: Vec<Peer>,
     setup: Setup,
     /// Client ids and topics to clear up in the end.
@@ -158,6 +104,19 @@ fn steps(transcript: &str) -> Vec<Step<'_>> {
 }
 
 impl Broker {
+    fn new(setup: Setup, world: World<Engine<TestLog>>, disks: Option<Disks>) -> Self {
+        Self {
+            world,
+            disks,
+            starts: 1,
+            peers: Vec::new(),
+            setup,
+            client_ids: BTreeSet::new(),
+            retained: BTreeSet::new(),
+            played: String::new(),
+        }
+    }
+
     /// Plays a transcript.
     #[track_caller]
     pub(crate) fn play(&mut self, transcript: &str) {
@@ -170,12 +129,13 @@ impl Broker {
             let got: Vec<_> = got.iter().map(String::as_str).collect();
             assert!(
                 got == expected,
-                "with {} shards{}:\n{}{action}\n  expected:\n{}  got:\n{}",
+                "with {} shards{}, {:?}:\n{}{action}\n  expected:\n{}  got:\n{}",
                 self.world.shard_count(),
                 match self.setup.piece_bytes {
                     usize::MAX => String::new(),
                     bytes => format!(", in pieces of {bytes}"),
                 },
+                (self.setup.storage, self.setup.level),
                 self.played,
                 lines(&expected),
                 lines(&got),
@@ -194,14 +154,16 @@ impl Broker {
 
     fn act(&mut self, action: &str) {
         if let Some(time) = action.strip_prefix('+') {
-            self.pass(time);
+            self.world.advance_ms(milliseconds(time));
         } else if let Some(figures) = action.strip_prefix("ledger ") {
             self.check_figures(figures);
         } else if let Some(figures) = action.strip_prefix("traffic ") {
             self.check_figures(figures);
-        } else if action == "shutdown" {
-            self.world.shut_down();
-        } else {
+        } else if let Some(down) = action.strip_prefix("killed") {
+            self.die(self.setup.killed_by, milliseconds(down));
+        } else if let Some(down) = action.strip_prefix("power lost") {
+            self.die(Crash::PowerLoss, milliseconds(down));
+        } else if !self.act_for_all(action) {
             let (name, what) = action.split_once(' ').expect("a name, and what it does");
             match what.split_once(' ') {
                 Some(("<", packet)) => self.send(name, packet),
@@ -212,14 +174,37 @@ impl Broker {
         self.world.run_until_idle();
     }
 
-    fn pass(&mut self, time: &str) {
-        let digits = time.trim_end_matches(char::is_alphabetic);
-        let unit_ms = match &time[digits.len()..] {
-            "ms" => 1,
-            "s" => 1000,
-            unit => panic!("{unit} is no unit of time"),
-        };
-        self.world.advance_ms(digits.parse::<u64>().expect("an amount of time") * unit_ms);
+    /// What happens to the broker as a whole. False if it is none of that.
+    fn act_for_all(&mut self, action: &str) -> bool {
+        let disks = self.disks.as_ref();
+        match action {
+            "shutdown" => self.world.shut_down(),
+            "syncs fail" | "syncs work" => {
+                const EIO: i32 = 5;
+                let errno = (action == "syncs fail").then_some(EIO);
+                self.world.shard_ids().for_each(|shard| self.world.fail_syncs(shard, errno));
+            }
+            "the disk is full" => disks.expect("there is one").set_room(Room::None),
+            "the disk has room" => disks.expect("there is one").set_room(Room::Plenty),
+            _ => return false,
+        }
+        true
+    }
+
+    /// The process ends without a word; the next one begins so much later.
+    pub(crate) fn die(&mut self, crash: Crash, down_ms: u64) {
+        let now = self.world.now();
+        let shards = self.world.shard_count();
+        // They give what they wrote back to the disk when they go.
+        let nowhere = self.setup.world(1, None, 0);
+        drop(std::mem::replace(&mut self.world, nowhere).into_cores());
+        let disks = self.disks.as_ref().expect("only what is on a disk outlives a process");
+        disks.crash(crash);
+        self.starts += 1;
+        self.world = self.setup.world(shards, Some(disks), self.starts);
+        self.world.jump_wall_ms((now.wall_ms + down_ms - START.wall_ms) as i64);
+        self.peers.clear();
+        self.world.run_until_idle();
     }
 
     fn act_as(&mut self, name: &str, what: &str) {
@@ -366,7 +351,10 @@ impl Broker {
             "subscriptions" => traffic.subscriptions,
             "retained" => traffic.retained,
             "clients" => traffic.clients_connected,
-            "message_bytes" => traffic.message_bytes,
+            // Of a log on a disk, only a part is in memory.
+            "message_bytes" => {
+                self.world.shard_ids().map(|id| self.world.core(id).log().figures().live_bytes).sum()
+            }
             "partial_bytes" => traffic.partial_bytes,
             _ => {
                 let reason = DropReason::ALL.into_iter().find(|reason| reason.name() == name);
@@ -399,6 +387,15 @@ impl Broker {
         let retained: Vec<_> = std::mem::take(&mut self.retained).into_iter().collect();
         let clear: Vec<_> = retained.iter().map(|topic| format!("PUBLISH {topic} retain")).collect();
         self.visit("CONNECT v5 clean id=cleaner", &clear);
+        self.check_empty();
+        if self.disks.is_some() {
+            self.die(Crash::Kill, 0);
+            self.played.push_str("killed\n");
+            self.check_empty();
+        }
+    }
+
+    fn check_empty(&self) {
         for name in
             ["queued", "clients", "sessions", "subscriptions", "retained", "partial_bytes", "message_bytes"]
         {
@@ -417,6 +414,21 @@ impl Broker {
         self.world.send(client, &encode::encode(Version::V5, "DISCONNECT"));
         self.world.run_until_idle();
     }
+}
+
+/// `1500ms` or `10s`; nothing is no time.
+fn milliseconds(time: &str) -> u64 {
+    let time = time.trim();
+    if time.is_empty() {
+        return 0;
+    }
+    let digits = time.trim_end_matches(char::is_alphabetic);
+    let unit_ms = match &time[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        unit => panic!("{unit} is no unit of time"),
+    };
+    digits.parse::<u64>().expect("an amount of time") * unit_ms
 }
 
 impl Peer {
