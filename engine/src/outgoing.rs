@@ -384,7 +384,8 @@ impl Outgoing {
         let index = self.index_of(id);
         let flight = self.flights.get_mut(index).filter(|flight| flight.progress == expected)?;
         let landed = Landed { number: self.first.plus(index), flight: *flight };
-        flight.progress = Progress::Done;
+        // Its message is given back, and must not be copied any more.
+        *flight = Flight { progress: Progress::Done, again: None };
         self.unacked -= 1;
         self.drop_done();
         self.cancel_resend(id);
