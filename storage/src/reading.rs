@@ -1,5 +1,7 @@
 //! Reads the bytes of one segment: whole batches, and what lies between them that is none.
 
+use std::ops::RangeInclusive;
+
 use crate::SegmentId;
 use crate::format::{BATCH_HEAD_BYTES, BatchHead, SEGMENT_HEADER_BYTES, segment_header};
 
@@ -78,8 +80,9 @@ impl<'a> Scan<'a> {
         Self { id, bytes, place: 0, end, effort: bytes.len() * SEARCH_EFFORT }
     }
 
-    /// What comes next, until only zeroes do. `expected` is the number of the next record, if known.
-    pub(crate) fn next(&mut self, expected: Option<u64>) -> Option<Piece<'a>> {
+    /// What comes next, until only zeroes do. `expected` are the numbers that the next record can have if
+    /// nothing is missing, if known.
+    pub(crate) fn next(&mut self, expected: Option<RangeInclusive<u64>>) -> Option<Piece<'a>> {
         if self.place == 0 {
             self.place = SEGMENT_HEADER_BYTES.min(self.bytes.len());
             let header = &self.bytes[..self.place];
@@ -95,7 +98,7 @@ impl<'a> Scan<'a> {
             self.place += BATCH_HEAD_BYTES + body.len();
             return Some(Piece::Batch(Batch { place, head, body }));
         }
-        self.place = self.next_batch(expected).unwrap_or(self.end);
+        self.place = self.next_batch(expected.as_ref()).unwrap_or(self.end);
         let head = &self.bytes[place..self.bytes.len().min(place + BATCH_HEAD_BYTES)];
         let kind = if head.iter().all(|&byte| byte == 0) { BadKind::Unsealed } else { BadKind::Batch };
         Some(Piece::Bad(BadBytes { place, bytes: self.place - place, kind }))
@@ -107,7 +110,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The next whole batch behind the bad bytes at `place`.
-    fn next_batch(&mut self, expected: Option<u64>) -> Option<usize> {
+    fn next_batch(&mut self, expected: Option<&RangeInclusive<u64>>) -> Option<usize> {
         // What the head says is tried first: the records may hold bytes that look like a batch, since a
         // client chooses them.
         let said = BatchHead::peek(&self.bytes[self.place..]).map(|head| BATCH_HEAD_BYTES + head.length);
@@ -120,10 +123,11 @@ impl<'a> Scan<'a> {
 
     /// Whether there is a batch that can follow the bad bytes at `self.place`: between them and it there is
     /// no room for more records than eight bytes allow each.
-    fn is_batch(&mut self, at: usize, expected: Option<u64>) -> bool {
+    fn is_batch(&mut self, at: usize, expected: Option<&RangeInclusive<u64>>) -> bool {
         let Some(head) = self.bytes.get(at..).and_then(BatchHead::peek) else { return false };
         let skipped = (at - self.place) as u64 / 8;
-        let possible = expected.is_none_or(|number| (number..=number + skipped).contains(&head.first));
+        let possible =
+            expected.is_none_or(|numbers| (*numbers.start()..=numbers.end() + skipped).contains(&head.first));
         if !possible || self.effort < head.length {
             return false;
         }
@@ -171,10 +175,11 @@ mod tests {
     /// What a scan says: `=place` for a batch, `!place+bytes` for bad bytes.
     fn scan(bytes: &[u8]) -> (String, usize) {
         let (mut scan, mut expected, mut said) = (Scan::new(ID, bytes), None, Vec::new());
-        while let Some(piece) = scan.next(expected) {
+        while let Some(piece) = scan.next(expected.clone()) {
             match piece {
                 Piece::Batch(batch) => {
-                    expected = Some(batch.head.first + batch.body.len() as u64 / 16);
+                    let next = batch.head.first + batch.body.len() as u64 / 16;
+                    expected = Some(next..=next);
                     said.push(format!("={}", batch.place));
                 }
                 Piece::Bad(bad) => said.push(format!("!{}+{} {:?}", bad.place, bad.bytes, bad.kind)),

@@ -163,3 +163,6 @@ fn sync(segment: &mut impl Segment) -> io::Result<()> {
 fn no_such_number() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "no segment has so high a number")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -127,6 +127,18 @@ fn add_subscriptions(
     }
 }
 
+fn messages(count: usize) -> String {
+    if count == 1 { "a message".to_owned() } else { format!("{count} messages") }
+}
+
+fn are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+fn was(count: usize) -> &'static str {
+    if count == 1 { "was" } else { "were" }
+}
+
 /// What is known to be lost.
 fn losses(state: &State<'_, '_>, walked: &Walked) -> Vec<String> {
     let mut losses = Vec::new();
@@ -141,21 +153,23 @@ fn losses(state: &State<'_, '_>, walked: &Walked) -> Vec<String> {
             nameless_messages += session.queue.len();
             continue;
         };
-        match session.queue.lost() {
-            0 => {}
-            1 => losses.push(format!("a message that waited for client {client:?} is lost")),
-            count => losses.push(format!("{count} messages that waited for client {client:?} are lost")),
+        let lost = session.queue.lost();
+        if lost > 0 {
+            losses.push(format!("{} that waited for client {client:?} {} lost", messages(lost), are(lost)));
         }
     }
     let is_damaged = walked.damage.iter().any(|damage| !damage.torn_tail);
     if nameless > 0 && is_damaged {
+        let sessions = if nameless == 1 { "a session".to_owned() } else { format!("{nameless} sessions") };
         losses.push(format!(
-            "{nameless_messages} messages that waited for {nameless} sessions are lost, since nothing else \
-             is known of those"
+            "{} that waited for {sessions} of unknown clients {} lost",
+            messages(nameless_messages),
+            are(nameless_messages)
         ));
     }
     if state.retained_lost > 0 {
-        losses.push(format!("{} retained messages are lost or outdated", state.retained_lost));
+        let lost = state.retained_lost;
+        losses.push(format!("{} that {} retained {} lost", messages(lost), was(lost), are(lost)));
     }
     let mut touched = walked.touched.clone();
     touched.sort_unstable();

@@ -1,5 +1,7 @@
 //! Reads all segments in order: whole units go to a visitor, the rest is told as damage.
 
+use std::ops::RangeInclusive;
+
 use crate::format::{BATCH_HEAD_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
 use crate::reading::{BadBytes, BadKind, Batch, Piece, Scan};
 use crate::recover::seems::{Seems, describe};
@@ -41,7 +43,7 @@ pub(crate) struct Walked {
     pub(crate) extents: Vec<Extent>,
     /// In the order of the log.
     pub(crate) damage: Vec<Damage>,
-    /// Sessions that records in damaged places seem to be about.
+    /// Sessions that records in damaged places seem to be about; not those in the torn end.
     pub(crate) touched: Vec<SessionRecord>,
 }
 
@@ -58,19 +60,35 @@ struct Walk<'w, 'a, V> {
     walked: Walked,
     /// The number of the next record, once any was read.
     expected: Option<u64>,
+    /// The number behind all that were seen.
+    seen: u64,
     chain: Vec<Member<'a>>,
-    /// Where in `damage` that stands which was found since the last batch.
+    /// Where in `damage` that stands which was found since the last batch that counts.
     unsettled: usize,
+    /// Sessions that damage, by its place there, seems to be about.
+    touched: Vec<(usize, SessionRecord)>,
+    /// What stands there up to here is not the end of the log: sound batches follow.
+    dropped_to: usize,
 }
 
 /// Reads all of a log.
 pub(crate) fn walk<'a, V: Visit<'a>>(views: &Views<'a>, visit: &mut V) -> Walked {
     let walked = Walked { extents: vec![Extent::default(); views.all().len()], ..Walked::default() };
-    let mut walk = Walk { views, visit, walked, expected: None, chain: Vec::new(), unsettled: 0 };
+    let mut walk = Walk {
+        views,
+        visit,
+        walked,
+        expected: None,
+        seen: 0,
+        chain: Vec::new(),
+        unsettled: 0,
+        touched: Vec::new(),
+        dropped_to: 0,
+    };
     for (index, view) in views.all().iter().enumerate() {
         walk.visit.segment(index);
         let mut scan = Scan::new(view.id, view.bytes);
-        while let Some(piece) = scan.next(walk.expected) {
+        while let Some(piece) = scan.next(walk.possible()) {
             match piece {
                 Piece::Batch(batch) => walk.batch(index, batch),
                 Piece::Bad(bad) => walk.bad(index, bad),
@@ -82,6 +100,16 @@ pub(crate) fn walk<'a, V: Visit<'a>>(views: &Views<'a>, visit: &mut V) -> Walked
 }
 
 impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
+    /// The number of the first record that is not known to count.
+    fn low(&self) -> Option<u64> {
+        self.chain.first().map(|member| member.batch.head.first).or(self.expected)
+    }
+
+    /// The numbers that the next batch can have if nothing was skipped.
+    fn possible(&self) -> Option<RangeInclusive<u64>> {
+        self.low().map(|low| low..=self.seen.max(low))
+    }
+
     fn bad(&mut self, index: usize, bad: BadBytes) {
         let view = self.views.all()[index];
         let bytes = &view.bytes[bad.place..bad.place + bad.bytes];
@@ -95,7 +123,8 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
     }
 
     fn tell(&mut self, index: usize, place: usize, bytes: usize, seems: Seems) {
-        self.walked.touched.extend(seems.sessions);
+        let place_told = self.walked.damage.len();
+        self.touched.extend(seems.sessions.into_iter().map(|session| (place_told, session)));
         self.walked.damage.push(Damage {
             segment: self.views.all()[index].id,
             place,
@@ -107,32 +136,28 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
         });
     }
 
-    /// A whole batch, if its number fits.
+    /// A whole batch, if it fits behind what was read before.
     fn batch(&mut self, index: usize, batch: Batch<'a>) {
         let first = batch.head.first;
-        match self.expected {
-            Some(expected) if first < expected => {
-                if self.chain.first().is_none_or(|member| member.batch.head.first != first) {
-                    self.tell_batch(index, &batch, "whose numbers were there before");
-                    self.unsettled = self.walked.damage.len();
-                    return;
-                }
-                // An unfinished unit was cut off by an earlier start, which used its numbers again.
-                self.break_chain("of a unit that was not finished");
-                self.settle(Some(0));
-            }
-            Some(expected) if first > expected => {
-                if self.unsettled == self.walked.damage.len() {
-                    let seems = "nothing: what was written before this is missing";
-                    self.tell(index, batch.place, 0, Seems::of(seems));
-                }
-                self.settle(Some(first - expected));
-                self.break_chain("of a unit that lost another part");
-            }
-            Some(_) => self.settle(Some(0)),
-            None => self.settle(None),
+        self.seen = self.seen.max(first + count_records(batch.body));
+        if !batch.head.goes_on && !self.chain.is_empty() {
+            // The end of the unit was never written, and an earlier start used its numbers again, or it is
+            // missing here.
+            self.break_chain("of a unit whose end is missing");
         }
-        self.unsettled = self.walked.damage.len();
+        let expected = self.expected.unwrap_or(first);
+        if first < expected {
+            return self.drop_batch(index, &batch, "whose numbers were there before");
+        }
+        if batch.head.goes_on && (self.chain.is_empty() || first > expected) {
+            self.break_chain("of a unit that lost another part");
+            return self.drop_batch(index, &batch, "of a unit that lost another part");
+        }
+        if first > expected && self.unsettled == self.walked.damage.len() {
+            let seems = "nothing: what was written before this is missing";
+            self.tell(index, batch.place, 0, Seems::of(seems));
+        }
+        self.settle(self.expected.map(|expected| first - expected));
         self.expected = Some(first + count_records(batch.body));
         if batch.head.continues {
             self.chain.push(Member { index, batch });
@@ -144,15 +169,26 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
         self.apply(index, &batch);
     }
 
-    /// What was found since the last batch cost this many records.
+    /// Leaves out a batch that nothing is wrong with by itself.
+    fn drop_batch(&mut self, index: usize, batch: &Batch<'a>, why: &str) {
+        self.tell_batch(index, batch, why);
+        self.dropped_to = self.walked.damage.len();
+    }
+
+    /// What was found since the last batch that counts cost so many records altogether.
     fn settle(&mut self, records: Option<u64>) {
+        let found = &mut self.walked.damage[self.unsettled..];
+        self.unsettled += found.len();
+        let known: u64 = found.iter().filter_map(|damage| damage.records).sum();
         // Which of several places held how many is not known.
-        if let Some(last) = self.walked.damage[self.unsettled..].last_mut() {
-            last.records = records;
+        if let Some(last) = found.iter_mut().rfind(|damage| damage.records.is_none()) {
+            last.records = records.and_then(|records| records.checked_sub(known));
         }
     }
 
+    /// The records of the unfinished unit do not count, nor do their numbers.
     fn break_chain(&mut self, why: &str) {
+        self.expected = self.low();
         for member in std::mem::take(&mut self.chain) {
             self.tell_batch(member.index, &member.batch, why);
         }
@@ -183,7 +219,7 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
                     let bytes = step(rest);
                     let seems = format!("a record that this version cannot read: {error}");
                     self.tell(index, place, bytes, Seems::of(&seems));
-                    self.unsettled = self.walked.damage.len();
+                    self.settle(None);
                     at += bytes;
                 }
             }
@@ -193,9 +229,10 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
 
     /// Nothing follows: what is unfinished was so when the log was last written.
     fn finish(mut self) -> Walked {
-        let next = self.chain.first().map(|member| member.batch.head.first).or(self.expected);
-        let torn_from = self.unsettled;
+        let torn_from = self.unsettled.max(self.dropped_to);
         self.break_chain("of a unit that was not finished");
+        self.touched.retain(|&(place_told, _)| place_told < torn_from);
+        self.walked.touched = self.touched.into_iter().map(|(_, session)| session).collect();
         for damage in &mut self.walked.damage[torn_from..] {
             damage.torn_tail = damage.place > 0;
             if let Some(index) = self.views.index(damage.segment).filter(|_| damage.torn_tail) {
@@ -204,7 +241,7 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
             }
         }
         self.walked.damage.sort_by_key(|damage| (damage.segment, damage.place));
-        self.walked.next_record = next.unwrap_or(0);
+        self.walked.next_record = self.expected.unwrap_or(0);
         self.walked
     }
 }
