@@ -193,10 +193,11 @@ impl Outgoing {
         self.first
     }
 
-    /// Gives an empty queue the number of its next message.
-    pub(crate) fn begin_at(&mut self, next: QueueNumber) {
+    /// Gives an empty queue the number of its next message, and room for so many.
+    pub(crate) fn begin_at(&mut self, next: QueueNumber, room: usize) {
         debug_assert!(self.flights.is_empty() && self.queue.is_empty(), "numbers of messages do not change");
         self.first = next;
+        self.queue.reserve_exact(room);
     }
 
     /// How many messages wait.
@@ -507,7 +508,7 @@ mod tests {
     fn numbers_survive_what_is_dropped_and_what_is_put_in_anew() {
         let entry = |at: u64| Queued::new(LogOffset::new(at), QoS::AtLeastOnce, false);
         let mut out = Outgoing::new(10);
-        out.begin_at(QueueNumber(65_533));
+        out.begin_at(QueueNumber(65_533), 0);
         for at in 0..5 {
             out.push(entry(at), 1);
         }

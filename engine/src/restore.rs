@@ -151,7 +151,8 @@ impl<L: Log> Engine<L> {
     fn restore_messages(&mut self, slot: SessionSlot, messages: Vec<RecoveredMessage>, next: QueueNumber) {
         let sent = messages.iter().rposition(|message| message.message.is_none()).map_or(0, |last| last + 1);
         let session = self.sessions.get_mut(slot);
-        session.out.begin_at(messages.first().map_or(next, |first| first.number));
+        let first = messages.first().map_or(next, |first| first.number);
+        session.out.begin_at(first, messages.len() - sent);
         let most = usize::from(self.limits.inflight_messages_max);
         for (index, recovered) in messages.into_iter().enumerate() {
             while session.out.next() < recovered.number {
