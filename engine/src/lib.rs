@@ -201,7 +201,9 @@ impl<L: Log> Engine<L> {
 
     /// A shard that goes on where its log ended. All shards of a broker start so, or none.
     pub fn recover(config: EngineConfig, log: L, recovered: Recovered) -> Self {
-        let recovering = ShardSet::others(config.shards, config.shard);
+        // Itself among them: the others may be done before its first turn is.
+        let mut recovering = ShardSet::others(config.shards, config.shard);
+        recovering.insert(config.shard);
         let recovered = Some(Box::new(recovered));
         Self { recovered, recovering, ..Self::with_log(config, log) }
     }

@@ -48,6 +48,7 @@ impl<L: Log> Engine<L> {
         for shard in self.mesh.others.iter() {
             io.message(shard, ShardMessage::Recovered(unfinished.clone()));
         }
+        self.recovering.remove(self.config.shard);
         if self.recovering.is_empty() {
             self.open(io);
         }
