@@ -106,7 +106,7 @@ pub struct Engine<L: Log = MemoryLog> {
     started: bool,
     /// What the log held, until the first turn.
     recovered: Option<Box<Recovered>>,
-    /// The other shards that have not said yet what they recovered.
+    /// The shards that have not said yet what they recovered, this one among them.
     recovering: ShardSet,
     /// What the program asked for meanwhile.
     commands: Vec<Command>,
