@@ -227,3 +227,6 @@ fn make_durable(log: &mut SegmentLog<Directory>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
