@@ -1,17 +1,25 @@
 //! The broker inside a program: what `examples/embed.rs` and `docs/embedding.md` promise.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[path = "crash/client.rs"]
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod client;
+
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
+use client::{Event, Link, Who};
 use ringmq::{
-    Broker, Error, Message, Overflow, PublishError, QoS, ReasonCode, RecvError, SubscribeError,
+    Broker, Durability, Error, Message, Overflow, PublishError, QoS, ReasonCode, RecvError, SubscribeError,
     SubscribeOptions, WaitError,
 };
+
+use ringmq_codec::Version;
 
 /// A deadline, not a pace: everything comes far sooner.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -175,4 +183,56 @@ fn a_refused_subscription_says_why() {
     let broker = Broker::builder().config(config).no_listeners().shards(1).start().unwrap();
     let refused = broker.subscribe("a/b/c", QoS::AtMostOnce);
     assert!(matches!(refused, Err(SubscribeError::Answer(WaitError::Refused(_)))), "{refused:?}");
+}
+
+/// A directory of this test run, gone when its value is.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("ringmq-embed-{}-{name}", std::process::id())))
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_is_kept_in_a_directory_is_there_for_the_next_broker() {
+    for durability in [Durability::Memory, Durability::Written, Durability::Synced] {
+        let dir = TempDir::new(durability.name());
+        let builder = Broker::builder().listen("127.0.0.1:0".parse().unwrap()).shards(2);
+        let builder = builder.data_dir(&dir.0).durability(durability);
+        let kitchen = Who::persistent("kitchen", Version::V311);
+
+        let broker = builder.clone().start().unwrap();
+        let mut client = Link::connect(broker.addresses()[0], &kitchen).unwrap();
+        client.subscribe("orders", QoS::AtLeastOnce, None).unwrap();
+        client.disconnect();
+        let order = Message::new("orders", "soup").qos(QoS::AtLeastOnce);
+        assert_eq!(broker.publish(order).unwrap().wait(DEADLINE), Ok(ReasonCode::Success));
+        broker.publish(Message::new("menu", "soup").retained()).unwrap().wait(DEADLINE).unwrap();
+        let second = builder.clone().start().map(drop).unwrap_err();
+        assert!(matches!(second, Error::Store(_)), "{second}");
+        broker.shutdown(DEADLINE).unwrap();
+
+        let broker = builder.start().unwrap();
+        let menu = broker.subscribe("menu", QoS::AtMostOnce).unwrap().recv_timeout(DEADLINE).unwrap();
+        assert_eq!((&menu.payload[..], menu.retain), (&b"soup"[..], true));
+        let mut client = Link::connect(broker.addresses()[0], &kitchen).unwrap();
+        assert!(client.present);
+        let Event::Publish(order) = client.next().unwrap() else { panic!("no message") };
+        assert_eq!((order.topic.as_str(), &order.payload[..]), ("orders", &b"soup"[..]));
+    }
+}
+
+#[test]
+fn nothing_can_be_promised_without_a_directory() {
+    let refused = Broker::builder().no_listeners().durability(Durability::Written).start().map(drop);
+    let expect = "configuration: durability \"written\" needs a directory to keep the log in: set data_dir too, or \
+                  ask for \"memory\"";
+    assert_eq!(refused.unwrap_err().to_string(), expect);
 }

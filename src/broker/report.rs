@@ -24,6 +24,8 @@ pub(super) struct Report {
     path: PathBuf,
     began: Instant,
     shards: usize,
+    /// The store was made by this start.
+    is_new: bool,
     /// Shards that the store was last used with, if others.
     shards_before: usize,
     sessions: usize,
@@ -68,6 +70,7 @@ impl Report {
             path: path.to_owned(),
             began,
             shards,
+            is_new: false,
             shards_before: shards,
             sessions: 0,
             queued: 0,
@@ -82,6 +85,7 @@ impl Report {
         for mended in store.reports() {
             tracing::warn!("{mended}");
         }
+        self.is_new = store.epoch() == 1;
         let Some(resharded) = store.resharded() else { return };
         self.shards_before = resharded.from;
         tracing::info!(from = resharded.from, to = self.shards, "the log was written anew for other shards");
@@ -132,6 +136,9 @@ impl Report {
 
     /// The broker runs: tells what it started with.
     pub fn done(self) {
+        if self.is_new {
+            return tracing::info!(data_dir = %self.path.display(), shards = self.shards, "made a new store");
+        }
         tracing::info!(
             data_dir = %self.path.display(),
             sessions = self.sessions,

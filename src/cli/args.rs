@@ -89,7 +89,7 @@ pub struct ServeArgs {
     /// Connections open at a time (limits.connections_max)
     #[arg(long, value_name = "N")]
     connections_max: Option<String>,
-    /// Bytes of queued, retained and unsent messages (limits.memory_bytes_max)
+    /// Bytes of memory for queued, retained and unsent messages (limits.memory_bytes_max)
     #[arg(long, value_name = "SIZE")]
     memory_bytes_max: Option<String>,
     /// Largest packet accepted (limits.packet_bytes_max)

@@ -143,7 +143,8 @@ pub const KEYS: &[Key<Config>] = &[
         Kind::number(Unit::Bytes, 1 << 20, BYTES_MAX),
         Some("--memory-bytes-max"),
         limits.memory_bytes_max,
-        "Bytes of queued, retained and unsent messages, for the whole broker."
+        "Bytes of memory that queued, retained and unsent messages take, for the whole broker. Those that lie \
+         in the log of a `data_dir` take none."
     ),
     number!(
         "limits",
