@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::ops::{Deref, DerefMut, Range};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::SegmentId;
 use crate::chores::ChoreSender;
 use crate::disk::{Disk, Segment};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, READ_AHEAD_BYTES};
 
 /// The segments of one shard, as files of a directory that nobody else uses.
 #[derive(Debug)]
@@ -101,6 +102,20 @@ impl Disk for Directory {
     fn await_prepared(&mut self) -> io::Result<FileSegment> {
         let under_way = self.under_way.take().ok_or_else(nobody_made_it)?;
         under_way.recv().unwrap_or_else(|_| Err(nobody_made_it()))
+    }
+
+    fn expect_reads(&mut self, id: SegmentId) {
+        let path = self.file_path(id);
+        self.chores.send(move || {
+            // Not through the mapping, which may be gone when the chore is done. If it fails, pages are
+            // read when they are needed.
+            let Ok(file) = File::open(&path) else { return };
+            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            for at in (0..bytes).step_by(READ_AHEAD_BYTES) {
+                let count = NonZero::new(READ_AHEAD_BYTES as u64);
+                let _ = rustix::fs::fadvise(&file, at, count, rustix::fs::Advice::WillNeed);
+            }
+        });
     }
 
     fn remove(&mut self, id: SegmentId, segment: FileSegment) {
@@ -226,4 +241,104 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 fn nobody_made_it() -> io::Error {
     io::Error::other("no segment is being made")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chores::chores;
+
+    /// An empty directory of this test's own, and a disk in it whose chores are done at once.
+    fn new_directory(test: &str) -> (PathBuf, Directory) {
+        let path = std::env::temp_dir().join(format!("ringmq-{test}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(path.join("g1-0")).unwrap();
+        let directory = Directory::new(path.join("g1-0"), path.join("quarantine"), chores().0);
+        (path, directory)
+    }
+
+    const BYTES: usize = 256 * 1024;
+
+    #[test]
+    fn a_segment_is_made_written_and_read_again() {
+        let (path, mut directory) = new_directory("segment");
+        for (id, at) in [(SegmentId(1), 5), (SegmentId(0xAB), BYTES - 1)] {
+            let mut segment = directory.create(id, BYTES).unwrap();
+            assert!(segment.len() == BYTES && segment.iter().all(|byte| *byte == 0));
+            segment[at] = 7;
+            segment.expect_writes(at + 1..BYTES);
+            segment.expect_writes(0..at);
+            assert_eq!(segment[at], 7);
+            segment.sync_file().sync_data().unwrap();
+            segment.synced();
+        }
+        fs::write(path.join("g1-0/0000000AB.log"), b"").unwrap();
+        fs::write(path.join("g1-0/lock"), b"").unwrap();
+        assert_eq!(directory.list().unwrap(), [SegmentId(1), SegmentId(0xAB)]);
+        assert!(directory.create(SegmentId(1), BYTES).is_err(), "it is there already");
+        assert_eq!(directory.open(SegmentId(0xAB)).unwrap()[BYTES - 1], 7);
+        directory.expect_reads(SegmentId(1));
+        let segment = directory.open(SegmentId(1)).unwrap();
+        assert_eq!((segment[5], segment.len()), (7, BYTES));
+        directory.remove(SegmentId(1), segment);
+        assert_eq!(directory.list().unwrap(), [SegmentId(0xAB)]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_segment_of_any_length_is_opened_and_cut() {
+        let (path, mut directory) = new_directory("lengths");
+        for (number, bytes) in [0, 1, 4095, 4096, 4097, 100_000].into_iter().enumerate() {
+            let id = SegmentId(number as u32);
+            fs::write(directory.file_path(id), vec![3; bytes]).unwrap();
+            let mut segment = directory.open(id).unwrap();
+            assert_eq!(*segment, vec![3; bytes]);
+            segment.read_ahead();
+            segment.cut(bytes / 2).unwrap();
+            assert_eq!(*segment, vec![3; bytes / 2]);
+            assert_eq!(fs::read(directory.file_path(id)).unwrap(), vec![3; bytes / 2]);
+        }
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_segment_is_made_by_the_helper() {
+        let (path, mut directory) = new_directory("helper");
+        assert!(directory.prepared().is_none() && directory.await_prepared().is_err());
+        let (sender, chores) = chores();
+        directory.chores = sender;
+        directory.prepare(SegmentId(1), BYTES);
+        assert!(directory.prepared().is_none(), "nobody made it yet");
+        let helper = std::thread::spawn(|| chores.run());
+        let segment = directory.await_prepared().unwrap();
+        assert!(segment.len() == BYTES && segment.iter().all(|byte| *byte == 0));
+        assert_eq!(segment.ready_to, BYTES);
+        assert!(directory.prepared().is_none());
+        directory.prepare(SegmentId(1), BYTES);
+        assert!(directory.await_prepared().is_err(), "it is there already");
+        directory.prepare(SegmentId(2), BYTES);
+        drop(directory);
+        helper.join().unwrap();
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_made_leaves_nothing_behind() {
+        let (path, mut directory) = new_directory("nothing");
+        // More than a file may have.
+        assert!(directory.create(SegmentId(1), 1 << 62).is_err());
+        directory.prepare(SegmentId(2), 1 << 62);
+        assert!(directory.prepared().unwrap().is_err());
+        assert_eq!(directory.list().unwrap(), []);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn damaged_bytes_are_put_aside() {
+        let (path, mut directory) = new_directory("damage");
+        let place = directory.quarantine(SegmentId(0x1F), 640, b"rubbish").unwrap();
+        assert!(place.ends_with("quarantine/g1-0-0000001f-00000280.bytes"), "{place}");
+        assert_eq!(fs::read(place).unwrap(), b"rubbish");
+        fs::remove_dir_all(path).unwrap();
+    }
 }

@@ -62,6 +62,9 @@ pub trait Disk {
         self.prepared().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
+    /// Messages of a segment are going to be read, in any order: a hint, which takes no time.
+    fn expect_reads(&mut self, _id: SegmentId) {}
+
     /// Removes a segment, in its own time. After power loss it may be there again, but only with all that
     /// were removed after it.
     fn remove(&mut self, id: SegmentId, segment: Self::Segment);

@@ -10,6 +10,8 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 
 /// Pages are made ready in slices of this size, so that no call holds the map's lock for long.
 const POPULATE_SLICE_BYTES: usize = 1 << 20;
+/// What the kernel reads ahead at a time; of longer ranges it reads as much and leaves out the rest.
+pub(crate) const READ_AHEAD_BYTES: usize = 128 * 1024;
 /// The smallest page there is; to touch each of larger ones more than once does no harm.
 const PAGE_BYTES: usize = 4096;
 
@@ -45,9 +47,10 @@ impl Mapping {
 
     /// Has the kernel read all of it, in its own time.
     pub(crate) fn read_ahead(&self) {
-        if let Some(map) = &self.map {
+        let Some(map) = &self.map else { return };
+        for at in (0..map.len()).step_by(READ_AHEAD_BYTES) {
             // A kernel that does not take the advice reads when asked.
-            let _ = map.advise(Advice::WillNeed);
+            let _ = map.advise_range(Advice::WillNeed, at, READ_AHEAD_BYTES.min(map.len() - at));
         }
     }
 

@@ -88,8 +88,9 @@ impl Measure {
                 break;
             }
         }
-        // What room there is must not be spent for nothing.
-        if self.full && taken_bytes < copied_bytes + self.segment_bytes / 8 { 0 } else { count }
+        // What room there is must not be spent on less. To gain nothing is worth it where it gets at what
+        // lies behind.
+        if self.full && taken_bytes < copied_bytes { 0 } else { count }
     }
 
     /// How much state may have to be told anew for a segment, if it is spread evenly.
@@ -207,6 +208,11 @@ impl<D: Disk> SegmentLog<D> {
             SegmentId(candidates[last].id.0 + 1)
         };
         self.compacting.under_way = Some(before);
+        for candidate in candidates.iter().filter(|candidate| candidate.id < before) {
+            if candidate.live_bytes > 0 {
+                self.disk.expect_reads(candidate.id);
+            }
+        }
         Some(before)
     }
 
@@ -223,14 +229,13 @@ impl<D: Disk> SegmentLog<D> {
     }
 
     fn measure(&self, candidates: &[Candidate], state_bytes: u64) -> Measure {
-        let full = self.supply.is_refused();
         Measure {
-            full,
+            full: self.supply.is_refused(),
             sealed_bytes: candidates.iter().map(|candidate| candidate.disk_bytes).sum(),
             live_bytes: self.segments.live_bytes() + state_bytes,
             state_bytes,
             segment_bytes: self.options.segment_bytes as u64,
-            room_bytes: if full { self.room_bytes() as u64 / 2 } else { u64::MAX },
+            room_bytes: self.room_bytes() as u64 / 8 * 7,
         }
     }
 

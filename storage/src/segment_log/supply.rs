@@ -1,5 +1,6 @@
 //! Where the next segment comes from, and what happens if there is none.
 
+use std::collections::VecDeque;
 use std::io;
 
 use crate::{Disk, SegmentId};
@@ -9,20 +10,24 @@ use super::SegmentLog;
 /// After so many turns without room, the disk is asked again.
 const RETRY_TURNS: u32 = 64;
 
-#[derive(Debug)]
-enum Spare<S> {
-    None,
-    Making(SegmentId),
-    Ready(SegmentId, S),
-}
+/// A log in which so many segments' worth lives keeps a second spare one.
+///
+/// With that, compaction can copy a segment that lives as a whole even when there is no more room, and get
+/// at what is dead behind it. A smaller log would hold too much disk for what lives in it.
+const RESERVE_FROM_SEGMENTS: u64 = 4;
+/// And gives it back when less lives than this.
+const RESERVE_TO_SEGMENTS: u64 = 3;
 
-/// The segment that comes after the one that is written to.
+/// The segments that come after the one that is written to.
 #[derive(Debug)]
 pub(super) struct Supply<S> {
-    spare: Spare<S>,
+    ready: VecDeque<(SegmentId, S)>,
+    making: Option<SegmentId>,
     next: SegmentId,
-    /// The last answer was that there is no room.
+    /// There are fewer spares than there should be, since there is no room.
     refused: bool,
+    /// There was no room, and there has not been any for two spares since.
+    scarce: bool,
     /// Turns until the disk is asked again.
     retry_in: u32,
     /// How often a turn had to wait for a segment.
@@ -31,7 +36,19 @@ pub(super) struct Supply<S> {
 
 impl<S> Supply<S> {
     pub(super) fn new(next: SegmentId) -> Self {
-        Self { spare: Spare::None, next, refused: false, retry_in: 0, waits: 0 }
+        Self {
+            ready: VecDeque::new(),
+            making: None,
+            next,
+            refused: false,
+            scarce: false,
+            retry_in: 0,
+            waits: 0,
+        }
+    }
+
+    fn spares(&self) -> usize {
+        self.ready.len() + usize::from(self.making.is_some())
     }
 
     #[inline]
@@ -52,19 +69,18 @@ impl<S> Supply<S> {
 }
 
 impl<D: Disk> SegmentLog<D> {
-    /// Bytes of all segments, the spare one included.
+    /// Bytes of all segments, spare ones included.
     pub(super) fn disk_bytes(&self) -> u64 {
-        let spare = match &self.supply.spare {
-            Spare::None => 0,
-            Spare::Making(_) | Spare::Ready(..) => self.options.segment_bytes as u64,
-        };
-        self.segments.disk_bytes() + spare
+        self.segments.disk_bytes() + (self.supply.spares() * self.options.segment_bytes) as u64
     }
 
     /// Whether publishers have to be held back, so that what is under way has room.
+    ///
+    /// It is so as soon as no further segment can be made, which is found out when the one that is written
+    /// to is new. What is left of it is for acknowledgements and for compaction, which makes room.
     #[inline]
     pub(super) fn lacks_room(&self) -> bool {
-        self.supply.refused && (!self.backlog.is_empty() || self.is_half_used())
+        self.supply.refused
     }
 
     #[inline]
@@ -74,35 +90,53 @@ impl<D: Disk> SegmentLog<D> {
 
     /// Whether the next segment is there already.
     pub(super) fn has_spare(&self) -> bool {
-        matches!(self.supply.spare, Spare::Ready(..))
+        !self.supply.ready.is_empty()
     }
 
-    /// How many bytes can still be written for sure.
+    /// How many bytes can still be written, as far as is known.
     pub(super) fn room_bytes(&self) -> usize {
-        let spare = if self.has_spare() { self.options.segment_bytes } else { 0 };
+        if !self.supply.scarce {
+            return usize::MAX;
+        }
         let unused = self.segments.head().segment.len() - self.writing.at();
-        if self.backlog.is_empty() { unused + spare } else { 0 }
+        let ready = self.supply.ready.len() * self.options.segment_bytes;
+        if self.backlog.is_empty() { unused + ready } else { 0 }
+    }
+
+    /// How many spare segments there should be.
+    fn spares_wanted(&self) -> usize {
+        let live = self.segments.live_bytes() / self.options.segment_bytes as u64;
+        if live >= RESERVE_FROM_SEGMENTS || (live >= RESERVE_TO_SEGMENTS && self.supply.spares() == 2) {
+            return 2;
+        }
+        // A log of several segments is one that gets used, and the earlier it knows that the disk is full
+        // the more room is left to go on with.
+        usize::from(self.segments.sealed() > 0 || self.is_half_used())
     }
 
     /// Takes the segment that was made, and begins to make the next one in time.
     pub(super) fn tend_supply(&mut self) {
-        match self.supply.spare {
-            Spare::Ready(..) => return,
-            Spare::Making(id) => {
-                if let Some(outcome) = self.disk.prepared() {
-                    self.spare_made(id, outcome);
-                }
-                return;
+        if let Some(id) = self.supply.making {
+            if let Some(outcome) = self.disk.prepared() {
+                self.spare_made(id, outcome);
             }
-            Spare::None => {}
+            return;
+        }
+        let wanted = self.spares_wanted();
+        if self.supply.refused && self.supply.ready.len() >= wanted {
+            tracing::info!("the log has room again");
+            self.supply.refused = false;
+        }
+        if self.supply.ready.len() >= if self.supply.scarce { 2 } else { wanted } {
+            if self.supply.ready.len() > wanted.max(1)
+                && let Some((id, segment)) = self.supply.ready.pop_back()
+            {
+                self.disk.remove(id, segment);
+            }
+            return;
         }
         if self.supply.retry_in > 0 {
             self.supply.retry_in -= 1;
-            return;
-        }
-        // A log of several segments is one that gets used, and the earlier it knows that the disk is full
-        // the more room is left to go on with.
-        if self.segments.sealed() == 0 && !self.is_half_used() {
             return;
         }
         if self.is_at_limit() {
@@ -110,7 +144,7 @@ impl<D: Disk> SegmentLog<D> {
         }
         let id = self.supply.take_number();
         self.disk.prepare(id, self.options.segment_bytes);
-        self.supply.spare = Spare::Making(id);
+        self.supply.making = Some(id);
     }
 
     fn is_at_limit(&self) -> bool {
@@ -118,54 +152,49 @@ impl<D: Disk> SegmentLog<D> {
     }
 
     fn spare_made(&mut self, id: SegmentId, outcome: io::Result<D::Segment>) {
+        self.supply.making = None;
         match outcome {
             Ok(segment) => {
-                if self.supply.refused {
-                    tracing::info!("the log has room again");
-                }
-                self.supply.refused = false;
-                self.supply.spare = Spare::Ready(id, segment);
+                self.supply.ready.push_back((id, segment));
+                self.supply.scarce &= self.supply.ready.len() < 2;
+                self.supply.retry_in = 0;
             }
-            Err(error) => {
-                self.supply.spare = Spare::None;
-                self.refuse(Some(error));
-            }
+            Err(error) => self.refuse(Some(error)),
         }
     }
 
     /// There is no room for another segment.
     fn refuse(&mut self, error: Option<io::Error>) {
-        if !self.supply.refused {
-            match error {
-                Some(error) => tracing::warn!("the log gets no more space: {error}"),
-                None => tracing::warn!("the log has reached its limit of {} bytes", self.options.bytes_max),
-            }
+        self.supply.scarce = true;
+        self.supply.retry_in = RETRY_TURNS;
+        if self.supply.refused || self.supply.ready.len() >= self.spares_wanted() {
+            return;
         }
         self.supply.refused = true;
-        self.supply.retry_in = RETRY_TURNS;
+        match error {
+            Some(error) => tracing::warn!("the log gets no more space: {error}"),
+            None => tracing::warn!("the log has reached its limit of {} bytes", self.options.bytes_max),
+        }
     }
 
-    /// The next segment to write to: the spare one, waited for if it is not ready; or one that is made now.
+    /// The next segment to write to: a spare one, waited for if it is not ready; or one that is made now.
     pub(super) fn take_spare(&mut self) -> Option<(SegmentId, D::Segment)> {
-        match std::mem::replace(&mut self.supply.spare, Spare::None) {
-            Spare::Ready(id, segment) => return Some((id, segment)),
-            Spare::Making(id) => {
+        if self.supply.ready.is_empty() {
+            if let Some(id) = self.supply.making {
                 self.supply.waits += 1;
                 let outcome = self.disk.await_prepared();
                 self.spare_made(id, outcome);
-            }
-            Spare::None if self.supply.refused => return None,
-            Spare::None if self.is_at_limit() => self.refuse(None),
-            Spare::None => {
+            } else if self.supply.refused {
+                return None;
+            } else if self.is_at_limit() {
+                self.refuse(None);
+            } else {
                 self.supply.waits += 1;
                 let id = self.supply.take_number();
                 let outcome = self.disk.create(id, self.options.segment_bytes);
                 self.spare_made(id, outcome);
             }
         }
-        match std::mem::replace(&mut self.supply.spare, Spare::None) {
-            Spare::Ready(id, segment) => Some((id, segment)),
-            Spare::None | Spare::Making(_) => None,
-        }
+        self.supply.ready.pop_front()
     }
 }

@@ -146,6 +146,10 @@ impl<D: Disk> SegmentLog<D> {
             if SEGMENT_HEADER_BYTES + needed > self.options.segment_bytes {
                 return false;
             }
+            // What is spare when there will be no more is not for messages.
+            if end < segment_end {
+                return false;
+            }
             let Some((id, segment)) = self.take_spare() else { return false };
             self.seal(self.writing.in_unit());
             self.begin_segment(id, segment);
@@ -154,7 +158,7 @@ impl<D: Disk> SegmentLog<D> {
         }
         let segment_end = self.segments.head().segment.len();
         self.writing.open(bytes, (segment_end, self.message_end()));
-        if self.writing.at > segment_end / 4 * 3 && !self.has_spare() {
+        if self.writing.at + (segment_end / 8).max(2 * SEALED_BYTES_MIN) > segment_end && !self.has_spare() {
             // There may be no room for the rest of a unit. Those before it must not wait with it.
             self.writing.seal_from = 0;
         }
@@ -238,10 +242,14 @@ impl<D: Disk> SegmentLog<D> {
         }
     }
 
-    /// Where messages end in the last segment: before its end if it may be the last one for long.
+    /// Where messages end in the last segment: before its end if there will be no other for them.
     pub(super) fn message_end(&self) -> usize {
         let bytes = self.segments.head().segment.len();
-        if self.supply.is_refused() { bytes / 4 * 3 } else { bytes }
+        match self.supply.is_refused() {
+            false => bytes,
+            true if self.segments.sealed() > 0 => bytes / 4,
+            true => bytes / 4 * 3,
+        }
     }
 
     /// Has the bytes made ready that are written next. A spare segment was made ready as a whole; the
