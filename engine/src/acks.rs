@@ -4,13 +4,14 @@ use ringmq_codec::{Ack as AckPacket, Frame, PacketId, ReasonCode, Version};
 use ringmq_storage::{Log, Record};
 use ringmq_turn::ShardSet;
 
+use crate::acknowledge::Awaited;
 use crate::conn::{Ack, Flow};
 use crate::deliver::{complete, drop_copy};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
 use crate::mesh::ShardMessage;
 use crate::outgoing::{Flight, Landed, Progress};
-use crate::publish::{Awaited, Sender};
+use crate::publish::Sender;
 use crate::session::Taken;
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};

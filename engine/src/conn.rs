@@ -254,7 +254,7 @@ impl<L: Log> Engine<L> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let carry = std::mem::take(&mut conn.carry);
         self.traffic.partial_bytes -= carry.len() as u64;
-        if carry.len() < crate::mesh::SHARED_PAYLOAD_BYTES_MIN {
+        if carry.len() < crate::carried::SHARED_PAYLOAD_BYTES_MIN {
             let (used, end) = self.process(id, Input { rest: &carry, owner: None }, io);
             self.keep_rest(id, &carry[used..], end, io);
             self.conns.recycle_carry(carry);

@@ -6,7 +6,7 @@ use ringmq_storage::MessageView;
 use ringmq_turn::ConnId;
 
 use crate::EngineIo;
-use crate::mesh::SHARED_PAYLOAD_BYTES_MIN;
+use crate::carried::SHARED_PAYLOAD_BYTES_MIN;
 use crate::timers::remaining_s;
 
 /// The packet of one message in each form that its receivers need, encoded when first asked for.

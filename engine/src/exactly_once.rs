@@ -13,10 +13,11 @@ use ringmq_codec::{Publish, QoS, ReasonCode};
 use ringmq_storage::{Log, PublicationRecord, Record, SegmentId};
 use ringmq_turn::ShardId;
 
+use crate::acknowledge::Awaited;
+use crate::carried::CarriedMessage;
 use crate::conn::Ack;
 use crate::hash::Hashing;
-use crate::mesh::CarriedMessage;
-use crate::publish::{Awaited, Routed, Sender};
+use crate::publish::{Routed, Sender};
 use crate::session::Taken;
 use crate::{Engine, EngineIo};
 

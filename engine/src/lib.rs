@@ -7,8 +7,11 @@
 //! invariant: no clock, no socket, no thread, no lock and no randomness in here but what is handed in.
 #![forbid(unsafe_code)]
 
+mod acknowledge;
 mod acks;
+mod carried;
 mod command;
+mod commit;
 mod compaction;
 mod config;
 mod conn;
@@ -42,11 +45,12 @@ pub mod tree;
 mod violation;
 pub mod wheel;
 
+pub use carried::CarriedMessage;
 pub use command::{Command, Event, LocalMessage, RequestId, SubscriberId};
 pub use config::{EngineConfig, Limits, OverflowPolicy};
 pub use hash::owner;
 pub use ledger::{DropReason, Ledger, Traffic};
-pub use mesh::{CarriedMessage, ReplayId, ShardMessage, WaitId};
+pub use mesh::{ReplayId, ShardMessage, WaitId};
 pub use route::Interest;
 pub use run::CarriedRun;
 pub use shared::Census;
@@ -65,7 +69,7 @@ use crate::encodings::Encodings;
 use crate::exactly_once::{Came, Part};
 use crate::hash::Hashing;
 use crate::ids::SessionSlot;
-use crate::mesh::{Done, LogState, Mesh};
+use crate::mesh::{Done, Mesh};
 use crate::publish::Sender;
 use crate::replay::{Chunk, Replays};
 use crate::retained::RetainedStore;
@@ -403,71 +407,6 @@ impl<L: Log> Engine<L> {
         }
         self.due = due;
         more
-    }
-
-    /// What waited for the log to come so far goes on.
-    fn log_reached(&mut self, io: &mut EngineIo) {
-        for level in [Level::Written, Level::Synced] {
-            if !self.mesh.log_is_due(level, self.log.reached(level)) {
-                continue;
-            }
-            let mut over = std::mem::take(&mut self.over);
-            self.mesh.log_reached(level, self.log.reached(level), &mut over);
-            self.finish_all(over, io);
-        }
-        if self.gated.is_empty() {
-            return;
-        }
-        let synced = self.log.reached(Level::Synced);
-        for key in std::mem::take(&mut self.gated) {
-            let appended = self.log.appended();
-            let Some(session) = self.sessions.alive(key) else { continue };
-            let next = session.out.next();
-            if session.gate.pass(synced, (appended, next)) {
-                let (_, mut delivery) = self.delivery(io);
-                delivery.pump(key.slot);
-            }
-            if self.sessions.alive(key).is_some_and(|session| session.gate.next.is_some()) {
-                self.gated.push(key);
-            }
-        }
-    }
-
-    /// The end of a turn for the log: what was appended is written, and what must be synced is asked for.
-    fn commit(&mut self, io: &mut EngineIo) -> bool {
-        let compacts = self.compact();
-        self.log.turn_over();
-        if self.syncs {
-            self.mesh.mark(self.log.appended());
-            if self.log.reached(Level::Synced) < self.log.appended() {
-                self.log.want_synced();
-            }
-        }
-        while let Some(request) = self.log.sync() {
-            io.sync(request);
-        }
-        if self.log.is_full() != self.told_full {
-            self.told_full = !self.told_full;
-            for shard in self.mesh.others.iter() {
-                io.message(shard, ShardMessage::LogIsFull(self.told_full));
-            }
-        }
-        self.report(io);
-        compacts
-    }
-
-    /// Tells the other shards how far we have come with their messages.
-    fn report(&mut self, io: &mut EngineIo) {
-        if self.mesh.others.is_empty() {
-            return;
-        }
-        let levels: &[Level] = if self.syncs { &[Level::Written, Level::Synced] } else { &[Level::Written] };
-        for &level in levels {
-            let log = LogState { appended: self.log.appended(), reached: self.log.reached(level) };
-            for (shard, count) in self.mesh.reports(level, log) {
-                io.message(shard, ShardMessage::Accepted(level, count));
-            }
-        }
     }
 }
 

@@ -267,7 +267,7 @@ impl<L: Log> Engine<L> {
         let key = known.key.clone();
         let view = self.log.message(entry.message());
         let qos = crate::deliver::qos_from(view.qos);
-        let copy = crate::mesh::CarriedMessage::new(&view, qos, false);
+        let copy = crate::carried::CarriedMessage::new(&view, qos, false);
         let publication =
             Publication { view: copy.view(), qos, retain: Retained::No, publisher: None, number: None };
         Some(self.give_to_group(&key, &publication, Scope::AllShards, io))

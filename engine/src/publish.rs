@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringmq_codec::{Frame, Publish, QoS, ReasonCode, Version, forwardable};
+use ringmq_codec::{Frame, Publish, QoS, Version, forwardable};
 use ringmq_storage::{Log, MessageView, PublicationRecord};
 use ringmq_turn::{ConnId, ShardSet};
 
-use crate::conn::{Ack, Flow, Held, Input, Readiness};
+use crate::carried::{CarriedMessage, SHARED_PAYLOAD_BYTES_MIN};
+use crate::conn::{Flow, Held, Input};
 use crate::deliver::{Delivery, Kept, Publication, Retained};
 use crate::exactly_once::{Again, carried_number, went_to_groups};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
-use crate::mesh::{CarriedMessage, Done, SHARED_PAYLOAD_BYTES_MIN, ShardMessage};
+use crate::mesh::ShardMessage;
 use crate::route::{RouteRef, TopicRefused};
 use crate::run::{PLAIN_PUBLISH, Run};
-use crate::session::Taken;
 use crate::timers::expires_at_ms;
 use crate::violation::Violation;
 use crate::{Engine, EngineIo};
@@ -35,15 +35,6 @@ pub(crate) struct Routed {
     pub(crate) wrote: bool,
     /// Its number, if it has one.
     pub(crate) number: Option<PublicationRecord>,
-}
-
-/// What an acknowledgement waits for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Awaited {
-    /// Shards that have to accept all that was sent to them.
-    pub(crate) shards: ShardSet,
-    /// The record that this shard's log has to have as safe as the listener's level says.
-    pub(crate) logged: Option<u64>,
 }
 
 /// A connected client that sent a packet.
@@ -270,25 +261,6 @@ impl<L: Log> Engine<L> {
         Ok(Flow::Used(0))
     }
 
-    /// Drops a message to a topic of the broker's own. MQTT 5 section 4.7.2
-    fn refuse_reserved(&mut self, sender: Sender, publish: &Publish<'_>, io: &mut EngineIo) {
-        self.ledger.received += 1;
-        self.ledger.copies += 1;
-        self.ledger.drop_copy(DropReason::ReservedTopic);
-        let Some(packet_id) = publish.packet_id else { return };
-        let reason = ReasonCode::NotAuthorized;
-        let ack = match publish.qos {
-            QoS::ExactlyOnce if sender.version != Version::V5 => {
-                // Before MQTT 5 there is no refusal: the exchange runs its course.
-                self.sessions.get_mut(sender.session).taken.insert(packet_id.get(), Taken::Here);
-                Ack::PubRec(packet_id, reason)
-            }
-            QoS::ExactlyOnce => Ack::PubRec(packet_id, reason),
-            QoS::AtLeastOnce | QoS::AtMostOnce => Ack::PubAck(packet_id, reason),
-        };
-        self.acknowledge(sender, ack, &Awaited::default(), io);
-    }
-
     /// The number of a publication that may concern other shards and must not be taken twice.
     fn number_for(&mut self, sender: Sender, qos: QoS, again: Again) -> Option<PublicationRecord> {
         match again {
@@ -300,102 +272,6 @@ impl<L: Log> Engine<L> {
                 numbered.then(|| self.sessions.number_publication())
             }
         }
-    }
-
-    /// Acknowledges a QoS 1 or 2 message once everybody has it. [MQTT-4.3.2-4], [MQTT-4.3.3-8]
-    fn taken(&mut self, sender: Sender, publish: &Publish<'_>, mut routed: Routed, io: &mut EngineIo) {
-        let Some(packet_id) = publish.packet_id else { return };
-        let reason = match &routed {
-            Routed { refused: true, .. } => ReasonCode::QuotaExceeded,
-            Routed { matched: true, .. } => ReasonCode::Success,
-            Routed { .. } => ReasonCode::NoMatchingSubscribers,
-        };
-        let ack = if publish.qos == QoS::ExactlyOnce {
-            if !reason.is_error() {
-                self.note_taken(sender, packet_id.get(), &mut routed);
-            }
-            Ack::PubRec(packet_id, reason)
-        } else {
-            Ack::PubAck(packet_id, reason)
-        };
-        let logged = routed.wrote.then(|| self.log.appended());
-        self.acknowledge(sender, ack, &Awaited { shards: routed.shards, logged }, io);
-    }
-
-    /// Whether a QoS 1 or 2 message has to be refused since a log that may have to take it is full.
-    fn is_full_for(&self, route: RouteRef, publish: &Publish<'_>) -> bool {
-        if self.log.is_full() {
-            return true;
-        }
-        if self.full_shards.is_empty() {
-            return false;
-        }
-        let found = self.router.get(route);
-        publish.retain || !found.groups.is_empty() || found.remote.intersects(&self.full_shards)
-    }
-
-    /// Refuses a QoS 1 or 2 message for want of space. Before MQTT 5 the only refusal is to close: the
-    /// client was not acknowledged to, and repeats.
-    fn refuse_full(
-        &mut self,
-        sender: Sender,
-        publish: &Publish<'_>,
-        io: &mut EngineIo,
-    ) -> Result<Flow, Violation> {
-        self.ledger.received += 1;
-        self.ledger.copies += 1;
-        self.ledger.drop_copy(DropReason::StorageFull);
-        if sender.version != Version::V5 {
-            return Err(Violation::StorageFull);
-        }
-        let packet_id = publish.packet_id.expect("QoS 1 and 2 have a packet id");
-        let reason = ReasonCode::QuotaExceeded;
-        let ack = match publish.qos {
-            QoS::ExactlyOnce => Ack::PubRec(packet_id, reason),
-            QoS::AtLeastOnce | QoS::AtMostOnce => Ack::PubAck(packet_id, reason),
-        };
-        self.acknowledge(sender, ack, &Awaited::default(), io);
-        Ok(Flow::Used(0))
-    }
-
-    /// Sends an acknowledgement when the log and other shards have what it waits for, in order.
-    pub(crate) fn acknowledge(&mut self, sender: Sender, ack: Ack, awaited: &Awaited, io: &mut EngineIo) {
-        let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
-        let level = conn.level;
-        let log = awaited.logged.filter(|number| self.log.reached(level) < *number);
-        let idle = conn.acks.waiting.is_empty();
-        if awaited.shards.is_empty() && log.is_none() && idle {
-            return self.send_ack(sender.conn, ack, io);
-        }
-        let number = conn.acks.first + conn.acks.waiting.len() as u64;
-        let done = Done::Ack { conn: sender.conn, number };
-        match self.mesh.wait_accepted(&awaited.shards, level, log, done) {
-            Some(_) if idle => self.send_ack(sender.conn, ack, io),
-            Some(_) => {
-                self.queue_ack(sender.conn, ack, Readiness::Ready);
-            }
-            None => {
-                self.queue_ack(sender.conn, ack, Readiness::Waits);
-            }
-        }
-    }
-
-    fn check_receive_maximum(&mut self, sender: Sender, qos: QoS) -> Result<(), Violation> {
-        if qos == QoS::AtMostOnce || sender.version != Version::V5 {
-            return Ok(());
-        }
-        let conn = self.conns.get_mut(sender.conn).expect("a packet comes from an open connection");
-        let session = self.sessions.get(sender.session);
-        let taken = session.taken.len() - session.taken_before;
-        let most = usize::from(self.limits.receive_maximum);
-        if taken + conn.acks.waiting.len() < most {
-            return Ok(()); // Also if all that wait were PUBACKs.
-        }
-        let pubacks = conn.acks.waiting.iter().filter(|(ack, _)| matches!(ack, Ack::PubAck(..))).count();
-        if taken + pubacks >= most {
-            return Err(Violation::ReceiveMaximumExceeded);
-        }
-        Ok(())
     }
 
     /// Whether a message would have to go through a lane that is full.

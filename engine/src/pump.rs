@@ -6,11 +6,11 @@ use ringmq_storage::{Log, MessageView};
 use ringmq_turn::ConnId;
 
 use crate::EngineIo;
+use crate::carried::SHARED_PAYLOAD_BYTES_MIN;
 use crate::deliver::{Delivery, complete, drop_copy, first_progress};
 use crate::encodings::{Kind, share};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
-use crate::mesh::SHARED_PAYLOAD_BYTES_MIN;
 use crate::outgoing::{Progress, Queued};
 use crate::session::Session;
 

@@ -8,10 +8,11 @@ use ringmq_codec::QoS;
 use ringmq_storage::{Log, LogOffset};
 use ringmq_turn::{ShardId, ShardSet};
 
+use crate::carried::CarriedMessage;
 use crate::deliver::{Publication, Retained};
 use crate::hash::Hashing;
 use crate::ledger::DropReason;
-use crate::mesh::{CarriedMessage, ReplayId, ShardMessage};
+use crate::mesh::{ReplayId, ShardMessage};
 use crate::retained::{ScanCursor, ScanProgress};
 use crate::route::Target;
 use crate::session::SessionKey;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use ringmq_storage::{Log, LogOffset, MessageView, Record};
 use ringmq_turn::{ShardId, ShardSet};
 
+use crate::carried::CarriedMessage;
 use crate::deliver::Publication;
-use crate::mesh::{CarriedMessage, ShardMessage};
+use crate::mesh::ShardMessage;
 use crate::publish::carriable;
 use crate::route::is_reserved;
 use crate::{Engine, EngineIo};

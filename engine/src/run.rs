@@ -7,7 +7,7 @@
 use ringmq_codec::{Decoded, frame};
 use ringmq_storage::MessageView;
 
-use crate::mesh::SHARED_PAYLOAD_BYTES_MIN;
+use crate::carried::SHARED_PAYLOAD_BYTES_MIN;
 
 /// A run, borrowed from the input or from a message between shards.
 #[derive(Clone, Copy, Debug)]

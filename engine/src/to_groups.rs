@@ -6,10 +6,11 @@ use ringmq_codec::QoS;
 use ringmq_storage::Log;
 use ringmq_turn::{ShardId, ShardSet};
 
+use crate::carried::CarriedMessage;
 use crate::deliver::{Publication, Retained};
 use crate::ids::{GroupId, SessionSlot};
 use crate::ledger::DropReason;
-use crate::mesh::{CarriedMessage, ShardMessage};
+use crate::mesh::ShardMessage;
 use crate::publish::{Routed, carry};
 use crate::route::{RouteRef, Target};
 use crate::run::Run;
