@@ -145,11 +145,14 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
             // missing here.
             self.break_chain("of a unit whose end is missing");
         }
+        // The beginning of what the oldest segment begins with may have been compacted.
+        let lacks_beginning =
+            self.chain.is_empty() && (self.expected.is_some() || !self.walked.damage.is_empty());
         let expected = self.expected.unwrap_or(first);
         if first < expected {
             return self.drop_batch(index, &batch, "whose numbers were there before");
         }
-        if batch.head.goes_on && (self.chain.is_empty() || first > expected) {
+        if batch.head.goes_on && (lacks_beginning || first > expected) {
             self.break_chain("of a unit that lost another part");
             return self.drop_batch(index, &batch, "of a unit that lost another part");
         }
