@@ -283,4 +283,6 @@ fn unusable(path: &Path, source: io::Error) -> StoreError {
 }
 
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
 pub(crate) mod tests;
