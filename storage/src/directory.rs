@@ -185,7 +185,7 @@ impl Segment for FileSegment {
 }
 
 /// The number in a segment's file name.
-fn segment_id(name: &str) -> Option<SegmentId> {
+pub(crate) fn segment_id(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 8)?;
     let lower = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     lower.then(|| u32::from_str_radix(digits, 16).ok().map(SegmentId))?

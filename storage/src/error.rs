@@ -39,6 +39,12 @@ pub enum StoreError {
         /// One of the files.
         found: String,
     },
+    /// There is nothing to look at.
+    #[error("{} holds no Ringmq store; name the directory that the broker keeps its data in", path.display())]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It is in use.
     #[error("another process uses {}{}; stop it, or choose another directory", path.display(), by(*process))]
     Locked {

@@ -14,6 +14,7 @@ mod disk;
 mod error;
 mod format;
 mod found;
+mod inspect;
 mod level;
 mod manifest;
 mod mapping;
@@ -33,7 +34,9 @@ pub use disk::{Disk, Segment};
 pub use error::StoreError;
 pub use format::{FormatError, decode, encode, encoded_len};
 pub use found::LogOptions;
+pub use inspect::{DumpFilter, Inspection, KindStats, LogCheck, LogStats, SegmentCheck, StoreUser};
 pub use level::{LEVELS, Level};
+pub use manifest::Manifest;
 pub use memory::MemoryLog;
 pub use record::{
     LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record,

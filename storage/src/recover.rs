@@ -2,7 +2,7 @@
 
 mod outcome;
 mod queue;
-mod seems;
+pub(crate) mod seems;
 mod sessions;
 mod valid;
 pub(crate) mod views;

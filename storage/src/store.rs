@@ -254,7 +254,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Whether some process has the store open, and which if it said.
-#[cfg(test)]
 pub(crate) fn locked_by(path: &Path) -> Option<Option<u32>> {
     let mut file = File::open(path.join(LOCK)).ok()?;
     let is_locked = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
