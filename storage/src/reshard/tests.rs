@@ -61,10 +61,10 @@ fn tell(log: &mut SegmentLog<Directory>, count: u64) {
         session,
         client_id: &client_id,
         expiry_s: 3 + count as u32,
-        closed_at_ms: if count % 3 == 0 { 0 } else { count },
+        closed_at_ms: if count.is_multiple_of(3) { 0 } else { count },
         next: QueueNumber(100),
     });
-    if count % 4 == 0 {
+    if count.is_multiple_of(4) {
         let will = WillView {
             topic: "gone",
             properties: b"\x26w",
@@ -78,7 +78,7 @@ fn tell(log: &mut SegmentLog<Directory>, count: u64) {
     }
     log.append(Record::Subscribed { session, filter: &filter, options: 2, subscription_id: 4 });
     log.append(Record::Subscribed { session, filter: "all/+", options: 1, subscription_id: 0 });
-    let publication = (count % 2 == 0).then_some(PublicationRecord(count));
+    let publication = count.is_multiple_of(2).then_some(PublicationRecord(count));
     log.append(Record::Taken { session, packet_id: 5, publication });
 }
 
@@ -86,17 +86,17 @@ fn tell(log: &mut SegmentLog<Directory>, count: u64) {
 fn publish(log: &mut SegmentLog<Directory>, message: u64, sessions: &[u64]) {
     let payload = format!("message {message}").into_bytes().repeat(20);
     let at = log.keep(&view("all/x", &payload)).unwrap();
-    let to: Vec<_> = sessions.iter().filter(|&&count| (count + message) % 2 == 0).collect();
+    let to: Vec<_> = sessions.iter().filter(|&&count| (count + message).is_multiple_of(2)).collect();
     for &&count in &to {
         let (session, number) = (SessionRecord(count), QueueNumber(100 + message));
-        let ids = if count % 5 == 0 { SubscriptionIds::Numbers(&[4, 6]) } else { SubscriptionIds::NONE };
-        let group = (count % 7 == 0).then_some("$share/g/all/+");
-        let queued_as = QueuedAs { qos: 1 + (count % 2) as u8, retain: count % 3 == 0 };
+        let ids = if count.is_multiple_of(5) { SubscriptionIds::Numbers(&[4, 6]) } else { SubscriptionIds::NONE };
+        let group = count.is_multiple_of(7).then_some("$share/g/all/+");
+        let queued_as = QueuedAs { qos: 1 + (count % 2) as u8, retain: count.is_multiple_of(3) };
         log.append(Record::Queued {
             session,
             queued: QueuedMessage { number, message: at, queued_as, ids, group },
         });
-        if (count + message) % 5 == 0 {
+        if (count + message).is_multiple_of(5) {
             log.append(Record::Received { session, number });
         }
     }
