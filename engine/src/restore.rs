@@ -60,7 +60,8 @@ impl<L: Log> Engine<L> {
         for index in 0..self.sessions.slots_len() {
             let Some(session) = self.sessions.at(index) else { continue };
             if session.conn.is_none() && session.local.is_none() && session.expiry_s == 0 {
-                // It would have ended with its connection, and that with the process.
+                // It would have ended with its connection, and that with the process; or its time ran out
+                // while nobody was there.
                 self.end_session(SessionSlot(index as u32), io);
             }
         }
@@ -189,11 +190,16 @@ impl<L: Log> Engine<L> {
         }
     }
 
-    /// Sets the timers of a session whose client is away.
+    /// Sets the timers of a session whose client is away, or has it end at once.
     fn schedule_session(&mut self, slot: SessionSlot, io: &EngineIo) {
         let session = self.sessions.get(slot);
         let (key, expiry_s) = (session.key, session.expiry_s);
         let away_ms = io.now.wall_ms.saturating_sub(session.closed_at_ms);
+        if expiry_s != u32::MAX && away_ms >= u64::from(expiry_s) * 1000 {
+            // A timer that is due fires a little later, and its client may be the first to connect.
+            self.sessions.get_mut(slot).expiry_s = 0;
+            return;
+        }
         let due = |after_s: u32| io.now.mono_ms + (u64::from(after_s) * 1000).saturating_sub(away_ms);
         let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
         let expiry = (expiry_s != u32::MAX && expiry_s > 0)
