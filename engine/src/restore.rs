@@ -188,6 +188,11 @@ impl<L: Log> Engine<L> {
         while session.out.next() < next {
             session.out.restore_gap();
         }
+        if self.syncs && session.out.queue_len() > 0 {
+            // The last process may have been killed before they were.
+            session.gate.next = Some((self.log.appended(), session.out.next()));
+            self.gated.push(session.key);
+        }
     }
 
     /// Sets the timers of a session whose client is away, or has it end at once.
