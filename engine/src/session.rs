@@ -74,8 +74,9 @@ impl SyncGate {
     /// it opened.
     pub(crate) fn pass(&mut self, synced: u64, (appended, next): (u64, QueueNumber)) -> bool {
         let Some((_, below)) = self.next.filter(|(record, _)| *record <= synced) else { return false };
-        self.open_below = below;
-        self.next = (next > below).then_some((appended, next));
+        // One sync may cover all of them, and then no other follows.
+        self.open_below = if appended <= synced { next } else { below };
+        self.next = (next > self.open_below).then_some((appended, next));
         true
     }
 }
