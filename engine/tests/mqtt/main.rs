@@ -5,6 +5,7 @@ mod common;
 mod connect;
 mod limits;
 mod malformed;
+mod persistence;
 mod publish;
 mod retained;
 mod session;

@@ -64,7 +64,7 @@ pub(crate) struct Broker {
     /// How many processes of it there were.
     starts: u32,
     peers: Vec<Peer>,
-    setup: Setup,
+    pub(crate) setup: Setup,
     /// Client ids and topics to clear up in the end.
     client_ids: BTreeSet<String>,
     retained: BTreeSet<String>,

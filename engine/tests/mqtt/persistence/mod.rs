@@ -1,0 +1,16 @@
+//! What outlives the broker's process, and with level `synced` the machine. Every transcript is played with
+//! kills, and once more with losses of power where acknowledgements wait for syncs.
+
+mod exactly_once;
+mod groups;
+mod messages;
+mod retained;
+mod sessions;
+mod wills;
+
+use crate::common::Setup;
+
+#[track_caller]
+fn check(transcript: &str) {
+    Setup::new().on_disk().check(transcript);
+}
