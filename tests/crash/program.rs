@@ -167,7 +167,9 @@ impl Program {
         }
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.rest_of_log()
+        let log = self.rest_of_log();
+        assert!(!log.contains("\"ERROR\""), "it was in trouble already:\n{log}");
+        log
     }
 
     /// Stops it in good order: SIGTERM. What it said.
@@ -186,5 +188,8 @@ impl Drop for Program {
         // It may have ended already, as it should.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the program said:\n{}", self.rest_of_log());
+        }
     }
 }

@@ -1,0 +1,302 @@
+//! kill -9 at random moments under load, again and again: nothing acknowledged is lost.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ringmq_codec::{QoS, Version, matches};
+
+use crate::client::{Event, Link, Who};
+use crate::keeper::Keeper;
+use crate::ledger::{Fault, Name, Sent, Span, Strictness, faults, name_in, topic_name};
+use crate::program::{Directory, Program, Setup};
+use crate::publisher::{Publisher, RETAINED_TOPIC, last_of_each};
+use crate::random::Random;
+use crate::stage::Stage;
+use crate::subscriber::{Subscriber, Temper};
+use crate::wills::{Watcher, Wills};
+
+/// Publishers, by the messages that each has unacknowledged.
+const WINDOWS: [usize; 4] = [5, 50, 150, 400];
+
+/// Subscribers: temper, filter and QoS.
+const SUBSCRIBERS: [(Temper, &str, QoS); 8] = [
+    (Temper::Prompt, "load/#", QoS::ExactlyOnce),
+    (Temper::Prompt, "load/+/1", QoS::AtLeastOnce),
+    (Temper::Slow, "load/0/#", QoS::ExactlyOnce),
+    (Temper::Slow, "load/+/2", QoS::ExactlyOnce),
+    (Temper::Cutting, "load/#", QoS::ExactlyOnce),
+    (Temper::Cutting, "load/1/+", QoS::AtLeastOnce),
+    (Temper::Away, "load/+/0", QoS::ExactlyOnce),
+    (Temper::Away, "load/2/#", QoS::AtLeastOnce),
+];
+
+/// The members of one shared group.
+const MEMBERS: [Temper; 2] = [Temper::Prompt, Temper::Cutting];
+const GROUP_FILTER: &str = "$share/group/load/3/#";
+
+/// How many kills, over all tests here: RINGMQ_KILLS, or a few.
+fn kills() -> usize {
+    std::env::var("RINGMQ_KILLS").map_or(6, |text| text.parse().unwrap())
+}
+
+#[test]
+fn one_shard_is_killed() {
+    Trial::new(1).kill_and_check(kills().div_ceil(3));
+}
+
+#[test]
+fn two_shards_are_killed() {
+    Trial::new(2).kill_and_check(kills().div_ceil(3));
+}
+
+#[test]
+fn three_shards_are_killed() {
+    Trial::new(3).kill_and_check(kills().div_ceil(3));
+}
+
+/// What finds faults after a kill finds none without: clients come and go, the program stays.
+#[test]
+fn nobody_is_killed() {
+    let mut trial = Trial::new(2);
+    let program = trial.setup.start();
+    trial.begin();
+    for _ in 0..2 {
+        trial.round(|| ());
+        trial.check_after_start();
+    }
+    trial.conclude(program);
+}
+
+/// Everybody who takes part.
+struct Trial {
+    setup: Setup,
+    directory: Directory,
+    stage: Stage,
+    random: Random,
+    publishers: Vec<Publisher>,
+    subscribers: Vec<Subscriber>,
+    members: Vec<Subscriber>,
+    mover: Subscriber,
+    keeper: Keeper,
+    wills: Wills,
+    watcher: Watcher,
+}
+
+impl Trial {
+    fn new(shards: usize) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let random = Random::seeded(&format!("{shards} shards"));
+        let directory = Directory::new(&format!("kill-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let setup = Setup::new(directory.path(), shards);
+        let publisher = |(n, window)| Publisher::new(n as u16, window, random.part(n as u64));
+        let client = |n: usize, temper| {
+            let version = if n.is_multiple_of(2) { Version::V5 } else { Version::V311 };
+            let id = format!("subscriber-{n}-{temper:?}");
+            Subscriber::new(id, version, temper, random.part(100 + n as u64))
+        };
+        Self {
+            publishers: WINDOWS.into_iter().enumerate().map(publisher).collect(),
+            subscribers: SUBSCRIBERS.iter().enumerate().map(|(n, (temper, ..))| client(n, *temper)).collect(),
+            members: MEMBERS.iter().enumerate().map(|(n, temper)| client(20 + 2 * n, *temper)).collect(),
+            mover: client(30, Temper::Moving),
+            keeper: Keeper::new(random.part(200)),
+            wills: Wills::default(),
+            watcher: Watcher::default(),
+            stage: Stage::new(setup.address),
+            setup,
+            directory,
+            random,
+        }
+    }
+
+    fn kill_and_check(mut self, kills: usize) {
+        let program = self.setup.start();
+        self.begin();
+        self.round(|| _ = program.kill());
+        for _ in 1..kills {
+            if self.random.happens(100) {
+                // Before it is ready, perhaps: a recovery that is interrupted.
+                let program = Program::spawn(&self.setup);
+                std::thread::sleep(Duration::from_millis(self.random.below(60)));
+                program.kill();
+            }
+            let program = self.setup.start();
+            self.check_after_start();
+            self.round(|| _ = program.kill());
+        }
+        let program = self.setup.start();
+        self.check_after_start();
+        self.conclude(program);
+    }
+
+    fn conclude(mut self, program: Program) {
+        let found = self.finish();
+        let log = program.stop();
+        if !found.is_empty() {
+            let kept = self.directory.keep();
+            panic!("{}\nthe store is kept in {}\n{log}", found.join("\n"), kept.display());
+        }
+    }
+
+    fn begin(&mut self) {
+        self.watcher.begin(&self.stage);
+        for (subscriber, (_, filter, qos)) in self.subscribers.iter_mut().zip(SUBSCRIBERS) {
+            subscriber.begin(&self.stage, filter, qos);
+        }
+        for member in &mut self.members {
+            member.begin(&self.stage, GROUP_FILTER, QoS::ExactlyOnce);
+        }
+    }
+
+    /// Everybody at work, and in the midst of it the kill.
+    fn round(&mut self, kill: impl FnOnce()) {
+        let stage = &self.stage;
+        stage.set_over(false);
+        self.wills.make(stage);
+        // Clients that leave nothing behind, of either version.
+        let brief = |version| Link::connect(stage.address, &Who::clean(brief_id(version), version)).unwrap();
+        let mut briefs = [Version::V311, Version::V5].map(brief);
+        briefs.iter_mut().for_each(|link| link.subscribe("load/#", QoS::AtLeastOnce, None).unwrap());
+        let load = Duration::from_millis(20 + self.random.below(1500));
+        std::thread::scope(|scope| {
+            self.publishers.iter_mut().for_each(|one| _ = scope.spawn(|| one.run(stage)));
+            self.subscribers.iter_mut().for_each(|one| _ = scope.spawn(|| one.run(stage)));
+            self.members.iter_mut().for_each(|one| _ = scope.spawn(|| one.run(stage)));
+            scope.spawn(|| self.mover.run(stage));
+            scope.spawn(|| self.keeper.run(stage));
+            scope.spawn(|| self.watcher.run(stage));
+            drop(briefs);
+            std::thread::sleep(load);
+            self.wills.before_kill();
+            kill();
+            stage.set_over(true);
+        });
+        self.wills.after_kill();
+    }
+
+    /// What must be so before anybody does anything.
+    fn check_after_start(&self) {
+        for version in [Version::V311, Version::V5] {
+            let who = Who { clean: false, ..Who::clean(brief_id(version), version) };
+            let link = Link::connect(self.stage.address, &who).unwrap();
+            assert!(!link.present, "a clean session of {version} survived");
+            link.disconnect();
+            // In 3.1.1 that has made one that stays.
+            Link::connect(self.stage.address, &Who::clean(brief_id(version), version)).unwrap().disconnect();
+        }
+        self.keeper.check(&self.stage);
+        self.check_retained();
+    }
+
+    /// Each publisher's retained message is its last acknowledged one, or a later one.
+    fn check_retained(&self) {
+        let mut link = Link::connect(self.stage.address, &Who::clean("auditor", Version::V311)).unwrap();
+        for (publisher, sent) in self.publishers.iter().map(|one| &one.sent).enumerate() {
+            let is_retained = |sent: &&Sent| sent.topic == RETAINED_TOPIC;
+            let acked = |sent: &Sent| sent.topic == RETAINED_TOPIC && sent.acked != crate::ledger::NEVER;
+            let Some(at_least) = sent.iter().rposition(acked) else { continue };
+            link.put_subscribe(&topic_name(publisher as u16, RETAINED_TOPIC), QoS::AtLeastOnce, None);
+            link.flush().unwrap();
+            loop {
+                let Event::Publish(message) = link.next().unwrap() else { continue };
+                let name = name_in(&message.payload).unwrap();
+                let number = name.number as usize;
+                let fits = usize::from(name.publisher) == publisher && number >= at_least;
+                assert!(fits && sent.get(number).as_ref().is_some_and(is_retained), "{name:?} is retained");
+                break;
+            }
+        }
+        link.disconnect();
+    }
+
+    /// Has everything delivered, and tells what is wrong.
+    fn finish(&mut self) -> Vec<String> {
+        let stage = &self.stage;
+        std::thread::scope(|scope| {
+            self.publishers.iter_mut().for_each(|one| _ = scope.spawn(|| one.finish(stage)));
+            scope.spawn(|| self.keeper.finish(stage));
+        });
+        self.keeper.check(stage);
+        let histories: Vec<&[Sent]> = self.publishers.iter().map(|one| &one.sent[..]).collect();
+        let mut found: Vec<String> = std::thread::scope(|scope| {
+            let drain = |one| scope.spawn(|| drain(one, stage, &histories));
+            let threads: Vec<_> = self.subscribers.iter_mut().chain([&mut self.mover]).map(drain).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
+        });
+        found.extend(drain_group(&mut self.members, stage, &histories));
+        found.extend(self.watcher.finish(stage, &self.wills));
+        for one in self.subscribers.iter().chain([&self.mover]) {
+            let faults = faults(&histories, &one.received, &one.spans, Strictness::Session);
+            found.extend(report(&one.id, &faults));
+        }
+        let group: Vec<Name> = self.members.iter().flat_map(|one| one.received.clone()).collect();
+        found.extend(report(
+            "the group",
+            &faults(&histories, &group, &self.members[0].spans, Strictness::Group),
+        ));
+        let sent: usize = histories.iter().map(|sent| sent.len()).sum();
+        let received: usize = self.subscribers.iter().map(|one| one.received.len()).sum();
+        eprintln!("{} shards: {sent} messages sent, {received} received", self.setup.shards);
+        found
+    }
+}
+
+fn brief_id(version: Version) -> &'static str {
+    if version.is_v5() { "brief-5" } else { "brief-3" }
+}
+
+fn drain(one: &mut Subscriber, stage: &Stage, histories: &[&[Sent]]) -> Result<(), String> {
+    let wanted = |publisher: u16, topic: u8, spans: &[Span]| {
+        let stays =
+            |span: &&Span| span.granted != crate::ledger::NEVER && span.ending == crate::ledger::NEVER;
+        spans.iter().filter(stays).any(|span| matches(&span.filter, &topic_name(publisher, topic)))
+    };
+    let mut last = BTreeSet::new();
+    for (publisher, sent) in histories.iter().enumerate() {
+        for (topic, number) in last_of_each(sent).into_iter().enumerate() {
+            if wanted(publisher as u16, topic as u8, &one.spans) {
+                last.insert(Name { publisher: publisher as u16, number });
+            }
+        }
+    }
+    one.temper = Temper::Prompt;
+    one.drain(stage, &Mutex::new(last))
+}
+
+/// It is not known who of a group gets what: all that was acknowledged has to come to somebody.
+fn drain_group(members: &mut [Subscriber], stage: &Stage, histories: &[&[Sent]]) -> Vec<String> {
+    let mut missing: BTreeSet<Name> = BTreeSet::new();
+    for (publisher, sent) in histories.iter().enumerate() {
+        let matches = |topic| matches(&members[0].spans[0].filter, &topic_name(publisher as u16, topic));
+        let numbers = (0..sent.len()).filter(|number| matches(sent[*number].topic));
+        missing.extend(numbers.map(|number| Name { publisher: publisher as u16, number: number as u32 }));
+    }
+    let missing = Mutex::new(missing);
+    let drain = |one: &mut Subscriber| {
+        one.temper = Temper::Prompt;
+        one.drain(stage, &missing)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = members.iter_mut().map(|one| scope.spawn(|| drain(one))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
+    })
+}
+
+/// How many faults of each kind, and the first of them.
+fn report(who: &str, faults: &[Fault]) -> Option<String> {
+    if faults.is_empty() {
+        return None;
+    }
+    let count = |kind: fn(&Fault) -> bool| faults.iter().filter(|fault| kind(fault)).count();
+    let first: Vec<String> = faults.iter().take(10).map(Fault::to_string).collect();
+    Some(format!(
+        "{who}: {} lost, {} doubled, {} reordered, {} not asked for: {}",
+        count(|fault| matches!(fault, Fault::Lost(..))),
+        count(|fault| matches!(fault, Fault::Doubled(_))),
+        count(|fault| matches!(fault, Fault::Reordered(..))),
+        count(|fault| matches!(fault, Fault::Unasked(_))),
+        first.join(", ")
+    ))
+}
