@@ -120,7 +120,7 @@ impl Change {
 /// Which units a crash left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// The first so many.
+    /// The first so many, and those that say nothing new.
     First(usize),
     /// Some of them, each as a whole.
     Some,

@@ -14,7 +14,7 @@ use ringmq_turn::{SyncFailure, SyncTicket};
 
 use crate::compact::Walk;
 use crate::disk::{SharedDisk, TestDisk};
-use crate::facts::{Before, Change, Fact, Facts, Left, Unit, Value};
+use crate::facts::{Before, Change, Fact, Facts, Unit, Value};
 
 /// A message as it was published.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,29 +292,46 @@ impl Store {
         // What was damaged by a power loss is there until it is compacted.
         let whole = recovered.damage.iter().all(|damage| damage.torn_tail);
         let was_whole = std::mem::replace(&mut self.whole, whole);
-        let holes = !whole && was_whole;
-        if crash == Crash::Kill && holes {
+        if crash == Crash::Kill && was_whole && !whole {
             return Err(format!("a kill damages nothing: {:?} {:?}", recovered.damage, recovered.losses));
         }
-        let before = Before { base: &self.base, units: &self.units, must };
         if std::env::var_os("RINGMQ_TRACE").is_some() {
-            trace(crash, &before, &found, recovered);
+            self.trace(crash, must, (&found, recovered));
         }
-        let left = before.explain(&found, !whole)?;
-        match left {
-            // What a kill leaves may still be lost to a power loss.
-            Left::First(count) if crash == Crash::Kill => {
-                self.units.truncate(count);
-                self.promised = [count, synced];
-            }
-            Left::First(_) | Left::Some => {
-                self.units.clear();
-                self.promised = [0; 2];
-                self.base.clone_from(&found);
-            }
+        if crash == Crash::Kill {
+            self.truncate(must)?;
+            let before = Before { base: &self.base, units: &self.units, must: self.units.len() };
+            before.explain(&found, false)?;
+        } else {
+            Before { base: &self.base, units: &self.units, must }.explain(&found, true)?;
+            self.units.clear();
+            self.promised = [0; 2];
+            self.base.clone_from(&found);
         }
         self.facts = found;
         Ok(())
+    }
+
+    /// All records up to a number are there after a kill, and none behind.
+    fn truncate(&mut self, must: usize) -> Result<(), String> {
+        let appended = self.log.appended();
+        let is_empty = self.units.last().is_some_and(|unit| unit.end < appended);
+        // Nothing is left of a log that goes on with other numbers, but all that must be.
+        let left = if is_empty { must } else { self.units.partition_point(|unit| unit.end <= appended) };
+        if left < must {
+            return Err(format!("{must} units were written, and {left} are left"));
+        }
+        self.units.truncate(left);
+        self.promised[0] = left;
+        Ok(())
+    }
+
+    fn trace(&self, crash: Crash, must: usize, (found, recovered): (&Facts, &Recovered)) {
+        eprintln!("{crash:?}, {must} units of {} are promised", self.units.len());
+        for unit in &self.units {
+            eprintln!("  to {}: {:?}", unit.end, unit.changes);
+        }
+        eprintln!("  there is {found:?}\n  {:?} {:?}", recovered.damage, recovered.losses);
     }
 
     /// Takes over what was found.
@@ -415,14 +432,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn trace(crash: Crash, before: &Before<'_>, found: &Facts, recovered: &Recovered) {
-    eprintln!("{crash:?}, {} units of {} are promised", before.must, before.units.len());
-    for unit in before.units {
-        eprintln!("  to {}: {:?}", unit.end, unit.changes);
-    }
-    eprintln!("  there is {found:?}\n  {:?} {:?}", recovered.damage, recovered.losses);
 }
 
 /// A session as records name it.

@@ -242,7 +242,7 @@ impl Store {
         if matches!(value, Value::Queued { qos: 2, .. }) && self.rng.chance(0.7) {
             return self.append(Record::Received { session, number }, Change::Set(fact, Value::Received));
         }
-        self.append(Record::Completed { session, number }, Change::Unset(fact))
+        self.append(Record::Completed { session, number, count: 1 }, Change::Unset(fact))
     }
 
     fn say_will(&mut self) -> Result<(), Ends> {
