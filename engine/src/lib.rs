@@ -410,8 +410,8 @@ impl<L: Log> Engine<L> {
     }
 }
 
-/// How soon a shard whose log is full looks for room again.
-const FULL_RETRY_MS: u64 = 25;
+/// How soon a shard whose log is full looks for room again, and one whose log is not synced looks after that.
+const LOG_RETRY_MS: u64 = 25;
 
 impl<L: Log> Core for Engine<L> {
     type Message = ShardMessage;
@@ -486,7 +486,8 @@ impl<L: Log> Core for Engine<L> {
             || compacts
             || self.replays.is_due()
             || self.mesh.log_is_due(Level::Written, self.log.reached(Level::Written));
-        let retry = self.told_full.then_some(now + FULL_RETRY_MS);
+        let unsynced = self.syncs && self.log.reached(Level::Synced) < self.log.appended();
+        let retry = (self.told_full || unsynced).then_some(now + LOG_RETRY_MS);
         let timers = if self.recovering.is_empty() { self.wheel.next_due_ms() } else { None };
         io.wake_at_ms = if again { Some(now) } else { timers.into_iter().chain(retry).min() };
     }
