@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 pub use ringmq_shards::{Check, Verdict};
+use ringmq_storage::{Inspection, StoreError};
 
 use crate::broker::{connections_max, runtime_config};
 use crate::config::Config;
@@ -35,6 +36,17 @@ fn failed(name: &'static str, found: String, remedy: String) -> Check {
 /// Whether the directory can be written, and what space it has.
 fn data_directory(config: &Config, path: &Path) -> Check {
     let name = "data directory";
+    match Inspection::open(path) {
+        Ok(store) if store.user().is_some() => {
+            let error = StoreError::Locked {
+                path: path.to_owned(),
+                process: store.user().and_then(|user| user.process),
+            };
+            return refused(name, &error);
+        }
+        Ok(_) | Err(StoreError::NoStore { .. } | StoreError::Unreadable { .. }) => {}
+        Err(error) => return refused(name, &error),
+    }
     let free_bytes = match prepare(path) {
         Ok(free_bytes) => free_bytes,
         Err(error) => {
@@ -43,7 +55,8 @@ fn data_directory(config: &Config, path: &Path) -> Check {
         }
     };
     let shards = if config.shards > 0 { config.shards } else { cpus().unwrap_or(1) };
-    let needed = SEGMENTS_AT_START * config.segment_bytes() as u64 * shards as u64;
+    // Each shard begins a segment.
+    let needed = config.segment_bytes() as u64 * shards as u64;
     let mebibytes = |bytes: u64| bytes >> 20;
     let free = format!("{} can be written; {} MiB are free", path.display(), mebibytes(free_bytes));
     if free_bytes < needed {
@@ -55,8 +68,12 @@ fn data_directory(config: &Config, path: &Path) -> Check {
     fine(name, free)
 }
 
-/// Each shard writes to one segment and has the next one ready.
-const SEGMENTS_AT_START: u64 = 2;
+/// What a store says that cannot be opened: what is wrong, then what to do about it.
+fn refused(name: &'static str, error: &StoreError) -> Check {
+    let text = error.to_string();
+    let (found, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+    failed(name, found.to_owned(), remedy.to_owned())
+}
 
 /// Makes the directory if it is missing, checks that files can be made in it, and tells how many bytes more
 /// its file system takes.

@@ -102,7 +102,13 @@ fn client(address: SocketAddr) -> TcpStream {
 fn version_and_help_say_what_they_should() {
     let version = ringmq(&["--version"]);
     assert_eq!(text(&version.stdout), concat!("ringmq ", env!("CARGO_PKG_VERSION"), "\n"));
-    for args in [&["--help"][..], &["serve", "--help"], &["check", "--help"], &["doctor", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["check", "--help"],
+        &["doctor", "--help"],
+        &["store", "--help"],
+    ] {
         let help = ringmq(args);
         assert_eq!(help.status.code(), Some(0));
         assert!(text(&help.stdout).contains("Exit codes:"), "{args:?}");
@@ -142,6 +148,8 @@ fn bad_usage_is_2_and_what_the_system_refuses_is_1() {
         &["--config", "/nonexistent.toml"],
         &["serve", "--log", "loud"],
         &["--durability", "synced"],
+        &["store", "verify"],
+        &["store", "verify", "/nonexistent"],
     ] {
         let output = ringmq(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
@@ -244,6 +252,9 @@ fn a_data_dir_is_made_and_used_by_one_broker_at_a_time() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains(path) && said.contains("another process uses"), "{said}");
+    let output = ringmq(&["doctor", "--listen", "127.0.0.1:0", "--data-dir", path]);
+    let table = text(&output.stdout);
+    assert!(table.contains("FAIL  data directory") && table.contains("another process uses"), "{table}");
     // It is free as soon as the process is gone, however it went.
     serving.child.kill().unwrap();
     serving.child.wait().unwrap();

@@ -13,6 +13,12 @@ Exit codes:
   2    the command line or the configuration is wrong
   130  a second SIGINT or SIGTERM cut the graceful stop short";
 
+const STORE_EXIT_CODES: &str = "\
+Exit codes:
+  0    nothing is wrong
+  1    damage was found
+  2    the command line is wrong, or the directory cannot be read";
+
 /// A thread-per-core MQTT broker for Linux.
 #[derive(Debug, Parser)]
 #[command(name = "ringmq", version, about, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
@@ -34,6 +40,9 @@ pub enum Command {
     /// Say what the kernel, limits or seccomp forbid, and how to fix it
     #[command(after_help = EXIT_CODES)]
     Doctor(DoctorArgs),
+    /// Look into a data directory without changing it
+    #[command(after_help = STORE_EXIT_CODES)]
+    Store(StoreArgs),
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigReference,
@@ -53,6 +62,55 @@ pub struct DoctorArgs {
     pub json: bool,
     #[command(flatten)]
     pub serve: ServeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read all of it, and say what is damaged
+    #[command(after_help = STORE_EXIT_CODES)]
+    Verify(StoreReadArgs),
+    /// Count what it holds: sessions, messages and bytes, by shard and by kind of record
+    #[command(after_help = STORE_EXIT_CODES)]
+    Stats(StoreReadArgs),
+    /// Print its records in the order in which they were written, one a line: shard, segment:place, number,
+    /// kind, and what it says
+    #[command(after_help = STORE_EXIT_CODES)]
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct StoreReadArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Only what is about the sessions of this client id and the messages queued for them
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// Only messages to this topic, what refers to them, and subscriptions to just it
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Print so many records at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print so many bytes of each payload at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub payload_bytes: usize,
 }
 
 /// What the broker runs with. Each flag wins over the key of the configuration file that its help names.

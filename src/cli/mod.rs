@@ -6,6 +6,7 @@ mod doctor;
 mod logging;
 mod serve;
 mod signals;
+mod store;
 
 use std::process::ExitCode;
 
@@ -15,7 +16,7 @@ use args::{Cli, Command};
 
 /// Everything went well.
 const EXIT_FINE: u8 = 0;
-/// The broker could not run, or `doctor` found something.
+/// The broker could not run, or `doctor` or `store` found something.
 const EXIT_FAILED: u8 = 1;
 /// The command line or the configuration is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -31,6 +32,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Store(args)) => store::run(&args),
         Some(Command::ConfigReference) => {
             print!("{}", ringmq::config::reference());
             EXIT_FINE
