@@ -23,7 +23,6 @@ pub(super) struct Logs {
     pub epoch: u32,
     pub shards: ShardLogs,
     pub store: Option<StoreInUse>,
-    pub report: Option<Report>,
 }
 
 /// A shard's log, and what was found in it if it was read.
@@ -118,7 +117,6 @@ fn in_memory(shards: usize) -> Logs {
         epoch: 0,
         shards: (0..shards).map(|_| (ShardLog::Memory(MemoryLog::new()), None)).collect(),
         store: None,
-        report: None,
     }
 }
 
@@ -141,11 +139,11 @@ fn open_store(path: &Path, config: &Config, shards: usize) -> Result<Logs, Error
     for (shard, (_, recovered)) in read.iter().enumerate() {
         report.count(shard, recovered);
     }
+    report.done();
     Ok(Logs {
         seed: store.store.seed(),
         epoch: store.store.epoch(),
         shards: read.into_iter().map(|(log, recovered)| (log, Some(recovered))).collect(),
         store: Some(store),
-        report: Some(report),
     })
 }

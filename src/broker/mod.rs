@@ -74,8 +74,7 @@ impl Broker {
     }
 
     fn start(plan: &Plan) -> Result<Self, Error> {
-        let logs = Logs::open(&plan.config, plan.shards)?;
-        let Logs { seed, epoch, shards, store, report } = logs;
+        let Logs { seed, epoch, shards, store } = Logs::open(&plan.config, plan.shards)?;
         let engine = plan.engine(seed, epoch);
         let make_core = move |shard| {
             let (log, recovered) = shards.take(shard);
@@ -90,9 +89,6 @@ impl Broker {
         let runtime = ringmq_shards::start(plan.runtime(), make_core, move |shard, event| {
             events.pass_on(shard, event)
         })?;
-        if let Some(report) = report {
-            report.done();
-        }
         let link = Arc::new(Link::new(routes, runtime.handle()));
         let packet_bytes_max = plan.config.limits.packet_bytes_max;
         Ok(Self {

@@ -18,7 +18,7 @@ pub(super) struct Progress {
     pub shards_read: AtomicUsize,
 }
 
-/// What was found in a store, told once the broker runs.
+/// What was found in a store.
 pub(super) struct Report {
     pub progress: Arc<Progress>,
     path: PathBuf,
@@ -134,7 +134,7 @@ impl Report {
         );
     }
 
-    /// The broker runs: tells what it started with.
+    /// All is read: tells what there was.
     pub fn done(self) {
         if self.is_new {
             return tracing::info!(data_dir = %self.path.display(), shards = self.shards, "made a new store");
