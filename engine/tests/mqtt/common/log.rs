@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringmq_sim::{Crash, Rng, SimDisk};
 use ringmq_storage::{
-    Compaction, Damage, Level, Log, LogError, LogFigures, LogOffset, LogOptions, MemoryLog, MessageView, Record,
-    Recovered, SegmentId, SegmentLog, open_log,
+    Compaction, Damage, Level, Log, LogError, LogFigures, LogOffset, LogOptions, MemoryLog, MessageView,
+    Record, Recovered, SegmentId, SegmentLog, open_log,
 };
 use ringmq_turn::{ShardId, SyncFailure, SyncRequest, SyncTicket};
 

@@ -33,7 +33,7 @@ use std::fmt::Write;
 use ringmq_codec::{Decoded, Version, frame};
 use ringmq_engine::{DropReason, Engine, Ledger, Traffic};
 use ringmq_sim::{ClientId, Crash, START, World};
-use ringmq_storage::Log;
+use ringmq_storage::{Log, LogFigures};
 use ringmq_turn::ConnInfo;
 
 use log::{Disks, Room, TestLog};
@@ -337,6 +337,15 @@ impl Broker {
         sums
     }
 
+    /// What the logs of all shards have done since the last start.
+    pub(crate) fn log_figures(&self) -> LogFigures {
+        let mut sum = LogFigures::default();
+        for shard in self.world.shard_ids() {
+            sum.add(&self.world.core(shard).log().figures());
+        }
+        sum
+    }
+
     fn figure(&self, name: &str) -> u64 {
         let (ledger, traffic) = self.figures();
         match name {
@@ -352,9 +361,7 @@ impl Broker {
             "retained" => traffic.retained,
             "clients" => traffic.clients_connected,
             // Of a log on a disk, only a part is in memory.
-            "message_bytes" => {
-                self.world.shard_ids().map(|id| self.world.core(id).log().figures().live_bytes).sum()
-            }
+            "message_bytes" => self.log_figures().live_bytes,
             "partial_bytes" => traffic.partial_bytes,
             _ => {
                 let reason = DropReason::ALL.into_iter().find(|reason| reason.name() == name);

@@ -21,10 +21,13 @@ pub(crate) struct Setup {
     pub(crate) storage: Storage,
     /// What acknowledgements promise.
     pub(crate) level: Level,
+    /// What they promise on the first listeners, where that is something else.
+    pub(crate) levels: Vec<Level>,
     /// How the broker ends where a transcript says that it is killed.
     pub(crate) killed_by: Crash,
     /// How many bytes of what a client sends arrive at once.
     pub(crate) piece_bytes: usize,
+    pub(crate) seed: u64,
 }
 
 impl Setup {
@@ -36,8 +39,10 @@ impl Setup {
             sys_interval_ms: 0,
             storage: Storage::Memory,
             level: Level::Written,
+            levels: Vec::new(),
             killed_by: Crash::Kill,
             piece_bytes: usize::MAX,
+            seed: 0,
         }
     }
 
@@ -53,7 +58,12 @@ impl Setup {
 
     /// Its sessions outlive it.
     pub(crate) fn on_disk(self) -> Self {
-        Self { storage: Storage::Disk { bytes_max: u64::MAX }, ..self }
+        self.on_disk_of(u64::MAX)
+    }
+
+    /// Likewise, and each shard keeps no more than so many bytes.
+    pub(crate) fn on_disk_of(self, bytes_max: u64) -> Self {
+        Self { storage: Storage::Disk { bytes_max }, ..self }
     }
 
     /// Acknowledgements wait for syncs.
@@ -100,7 +110,7 @@ impl Setup {
     pub(crate) fn start(&self, shards: usize) -> Broker {
         let disks = match self.storage {
             Storage::Memory => None,
-            Storage::Disk { bytes_max } => Some(Disks::new(shards as u64, bytes_max)),
+            Storage::Disk { bytes_max } => Some(Disks::new(self.seed + shards as u64, bytes_max)),
         };
         let world = self.world(shards, disks.as_ref(), 1);
         Broker::new(self.clone(), world, disks)
@@ -108,7 +118,7 @@ impl Setup {
 
     /// One process of the broker, which finds what the last one left. Starts are counted.
     pub(super) fn world(&self, shards: usize, disks: Option<&Disks>, epoch: u32) -> World<Engine<TestLog>> {
-        World::new(shards as u64, shards, self.network.clone(), |shard, seed| {
+        World::new(self.seed + shards as u64, shards, self.network.clone(), |shard, seed| {
             let config = self.config(shard, shards, epoch);
             match disks {
                 None => Engine::with_log(config, TestLog::Memory(MemoryLog::new())),
@@ -124,6 +134,7 @@ impl Setup {
         EngineConfig {
             limits: self.limits.clone(),
             sys_interval_ms: self.sys_interval_ms,
+            durability: self.levels.clone(),
             durability_default: self.level,
             epoch,
             ..EngineConfig::new(shard, shards, SEED)
