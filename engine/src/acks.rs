@@ -6,7 +6,7 @@ use ringmq_turn::ShardSet;
 
 use crate::acknowledge::Awaited;
 use crate::conn::{Ack, Flow};
-use crate::deliver::{complete, drop_copy};
+use crate::deliver::drop_copy;
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
 use crate::mesh::ShardMessage;
@@ -133,7 +133,7 @@ impl<L: Log> Engine<L> {
 
     /// A message left a session's queue.
     fn landed(&mut self, slot: SessionSlot, landed: Landed) {
-        complete(self.sessions.get(slot), landed.number, &mut self.log);
+        self.completions.add(self.sessions.get(slot), landed.number, &mut self.log);
         self.release(landed.flight);
     }
 

@@ -36,6 +36,7 @@ impl<L: Log> Engine<L> {
 
     /// The end of a turn for the log: what was appended is written, and what must be synced is asked for.
     pub(crate) fn commit(&mut self, io: &mut EngineIo) -> bool {
+        self.completions.tell(&mut self.log);
         let compacts = self.compact();
         self.log.turn_over();
         if self.syncs {

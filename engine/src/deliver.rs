@@ -3,7 +3,7 @@
 use ringmq_codec::{PublishHeader, QoS};
 use ringmq_storage::{
     Log, LogError, LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record,
-    SubscriptionIds,
+    SessionRecord, SubscriptionIds,
 };
 use ringmq_turn::ConnId;
 
@@ -58,6 +58,7 @@ pub(crate) struct Delivery<'e, L: Log> {
     pub(crate) slow_sessions: &'e mut u32,
     /// Clients to disconnect because their queue overflowed.
     pub(crate) overflowed: &'e mut Vec<ConnId>,
+    pub(crate) completions: &'e mut Completions,
     /// The keys of shared groups, for the log.
     pub(crate) groups: &'e Groups,
     /// Sessions whose QoS 2 messages wait for a sync; none where nothing has to.
@@ -172,7 +173,7 @@ impl<L: Log> Delivery<'_, L> {
             return;
         }
         let landed = session.out.land(packet_id, progress).expect("it was just launched");
-        complete(session, landed.number, self.log);
+        self.completions.add(session, landed.number, self.log);
         drop_copy(session, self.ledger, DropReason::PacketTooLarge);
         if let Some(entry) = again {
             self.log.release(entry.message());
@@ -387,7 +388,7 @@ impl<L: Log> Delivery<'_, L> {
                     let Some(oldest) = session.out.front() else { break };
                     session.out.queue_bytes -= self.log.message(oldest.message()).charged_bytes() as u64;
                     let number = session.out.drop_front();
-                    complete(session, number, self.log);
+                    self.completions.add(session, number, self.log);
                     self.log.release(oldest.message());
                     self.ledger.queued -= 1;
                     drop_copy(session, self.ledger, DropReason::QueueFull);
@@ -461,11 +462,37 @@ pub(crate) fn first_progress(qos: QoS) -> Progress {
     }
 }
 
-/// Tells the log that a message left a session's queue.
-#[inline]
-pub(crate) fn complete<L: Log>(session: &Session, number: QueueNumber, log: &mut L) {
-    if session.persistent {
-        log.append(Record::Completed { session: session.record, number });
+/// Messages that left a session's queue one behind the other, for one record. Told to the log before the turn
+/// is over.
+#[derive(Debug, Default)]
+pub(crate) struct Completions {
+    session: SessionRecord,
+    number: QueueNumber,
+    count: u16,
+}
+
+impl Completions {
+    /// A message left a session's queue.
+    #[inline]
+    pub(crate) fn add<L: Log>(&mut self, session: &Session, number: QueueNumber, log: &mut L) {
+        if !session.persistent {
+            return;
+        }
+        let next = self.number.plus(usize::from(self.count));
+        if (self.session, next) == (session.record, number) && (1..u16::MAX).contains(&self.count) {
+            self.count += 1;
+            return;
+        }
+        self.tell(log);
+        *self = Self { session: session.record, number, count: 1 };
+    }
+
+    /// Tells the log of what is not told yet.
+    pub(crate) fn tell<L: Log>(&mut self, log: &mut L) {
+        if self.count > 0 {
+            let Self { session, number, count } = std::mem::take(self);
+            log.append(Record::Completed { session, number, count });
+        }
     }
 }
 

@@ -64,7 +64,7 @@ use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, ShardSet, Sy
 
 use crate::compaction::Walk;
 use crate::conn::{Conns, Flow, Held, Input, Phase};
-use crate::deliver::{Publication, Retained};
+use crate::deliver::{Completions, Publication, Retained};
 use crate::encodings::Encodings;
 use crate::exactly_once::{Came, Part};
 use crate::hash::Hashing;
@@ -131,6 +131,7 @@ pub struct Engine<L: Log = MemoryLog> {
     /// Bytes that it would take to tell all sessions anew.
     state_bytes: u64,
     walk: Option<Walk>,
+    completions: Completions,
     /// Connections that are held because a lane was full.
     blocked: Vec<ConnId>,
     /// Sessions whose connection was found slow and has not drained since.
@@ -190,6 +191,7 @@ impl<L: Log> Engine<L> {
             refused_copies: 0,
             state_bytes: 0,
             walk: None,
+            completions: Completions::default(),
             blocked: Vec::new(),
             slow_sessions: 0,
             overflowed: Vec::new(),

@@ -307,7 +307,7 @@ impl<L: Log> Engine<L> {
     /// A message is with another member of its group: it leaves the queue that it was in.
     pub(crate) fn on_moved(&mut self, moved: &Moved) {
         if moved.logged {
-            self.log.append(Record::Completed { session: moved.session, number: moved.number });
+            self.log.append(Record::Completed { session: moved.session, number: moved.number, count: 1 });
         }
         self.log.release(moved.message);
     }

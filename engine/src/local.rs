@@ -144,7 +144,10 @@ impl<L: Log> Engine<L> {
         match done {
             Done::Ack { conn, number } => self.ack_ready(conn, number, io),
             Done::Moved(moved) => self.on_moved(&moved),
-            Done::Ended(session) => self.log.append(Record::SessionEnded { session }),
+            Done::Ended(session) => {
+                self.completions.tell(&mut self.log);
+                self.log.append(Record::SessionEnded { session });
+            }
             Done::Published { request, reason } => io.event(Event::Published { request, reason }),
             Done::Subscribed { request, reason, replay } => {
                 io.event(Event::Subscribed { request, reason });

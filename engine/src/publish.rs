@@ -388,6 +388,7 @@ impl<L: Log> Engine<L> {
             limits: &self.limits,
             slow_sessions: &mut self.slow_sessions,
             overflowed: &mut self.overflowed,
+            completions: &mut self.completions,
             groups: &self.router.groups,
             gated: self.syncs.then_some(&mut self.gated),
             refused: &mut self.refused_copies,

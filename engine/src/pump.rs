@@ -7,7 +7,7 @@ use ringmq_turn::ConnId;
 
 use crate::EngineIo;
 use crate::carried::SHARED_PAYLOAD_BYTES_MIN;
-use crate::deliver::{Delivery, complete, drop_copy, first_progress};
+use crate::deliver::{Delivery, drop_copy, first_progress};
 use crate::encodings::{Kind, share};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
@@ -43,7 +43,7 @@ impl<L: Log> Delivery<'_, L> {
             session.out.queue_bytes -= charged;
             let number = session.out.drop_front();
             self.log.release(at);
-            complete(session, number, self.log);
+            self.completions.add(session, number, self.log);
             self.ledger.queued -= 1;
             self.ledger.expired += 1; // [MQTT-3.3.2-5]
             return true;
@@ -84,7 +84,7 @@ impl<L: Log> Delivery<'_, L> {
         let session = self.sessions.get_mut(slot);
         let progress = first_progress(entry.qos());
         let landed = session.out.land(packet_id, progress).expect("it was launched");
-        complete(session, landed.number, self.log);
+        self.completions.add(session, landed.number, self.log);
         drop_copy(session, self.ledger, DropReason::PacketTooLarge);
         self.ledger.queued -= 1;
         self.log.release(entry.message());

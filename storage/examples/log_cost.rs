@@ -53,7 +53,7 @@ fn measure(path: &Path, chores: &ChoreSender) -> std::io::Result<()> {
     each_turn("Completed, end_unit", &mut log, |log, turn| {
         for index in 0..MESSAGES_A_TURN {
             let number = QueueNumber((turn * MESSAGES_A_TURN + index) as u64);
-            log.append(Record::Completed { session: SESSION, number });
+            log.append(Record::Completed { session: SESSION, number, count: 1 });
             log.end_unit();
         }
     });

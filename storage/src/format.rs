@@ -191,8 +191,8 @@ pub fn encode(record: &Record<'_>, out: &mut [u8]) {
             plain(kind::RECEIVED, 0, *session, &mut to);
             to.u64(number.0);
         }
-        Record::Completed { session, number } => {
-            plain(kind::COMPLETED, 0, *session, &mut to);
+        Record::Completed { session, number, count } => {
+            plain(kind::COMPLETED, *count, *session, &mut to);
             to.u64(number.0);
         }
         Record::Taken { session, packet_id, publication } => {
@@ -374,7 +374,10 @@ fn decode_body<'a>(
         kind::UNSUBSCRIBED => Record::Unsubscribed { session: from.session()?, filter: from.text()? },
         kind::QUEUED => decode_queued(flags, small, from)?,
         kind::RECEIVED => Record::Received { session: from.session()?, number: from.number()? },
-        kind::COMPLETED => Record::Completed { session: from.session()?, number: from.number()? },
+        kind::COMPLETED if small == 0 => return Err(FormatError::Fields),
+        kind::COMPLETED => {
+            Record::Completed { session: from.session()?, number: from.number()?, count: small }
+        }
         kind::TAKEN => {
             let session = from.session()?;
             let publication = if flags & MORE != 0 { Some(from.publication()?) } else { None };
@@ -557,7 +560,8 @@ mod tests {
         check(Record::Queued { session, queued: QueuedMessage { group: Some("$share/g/t"), ..queued } });
         check(Record::Queued { session, queued: QueuedMessage { ids, group: Some("$share/g/t"), ..queued } });
         check(Record::Received { session, number });
-        check(Record::Completed { session, number });
+        check(Record::Completed { session, number, count: 1 });
+        check(Record::Completed { session, number, count: u16::MAX });
         let publication = PublicationRecord(1 << 63);
         check(Record::Taken { session, packet_id, publication: None });
         check(Record::Taken { session, packet_id, publication: Some(publication) });
@@ -593,7 +597,7 @@ mod tests {
             assert_eq!(text(&read), text(&record));
             kinds += 1;
         });
-        assert_eq!(kinds, 24);
+        assert_eq!(kinds, 25);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl MessageView<'_> {
 /// The session that a record is about: a number that no other session of the store ever has.
 ///
 /// The start of the process that made it in the high 24 bits, the shard in 7, then a count in 33.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionRecord(pub u64);
 
 impl SessionRecord {
@@ -290,12 +290,14 @@ pub enum Record<'a> {
         /// The message's number.
         number: QueueNumber,
     },
-    /// A message left a session's queue: acknowledged, expired or dropped.
+    /// Messages left a session's queue: acknowledged, expired or dropped.
     Completed {
         /// The session.
         session: SessionRecord,
-        /// The message's number.
+        /// The number of the first.
         number: QueueNumber,
+        /// How many, one behind the other; at least one.
+        count: u16,
     },
     /// A QoS 2 publication of the session's client was taken, and must not be taken twice.
     Taken {

@@ -190,8 +190,9 @@ fn text(at: LogOffset, number: u64, record: &Record<'_>, payload_bytes_max: usiz
         }
         Record::Unsubscribed { filter, .. } => put(&mut line, format_args!(" filter={filter:?}")),
         Record::Queued { queued, .. } => queued_text(&mut line, queued),
-        Record::Received { number, .. } | Record::Completed { number, .. } => {
-            put(&mut line, format_args!(" number={}", number.0));
+        Record::Received { number, .. } => put(&mut line, format_args!(" number={}", number.0)),
+        Record::Completed { number, count, .. } => {
+            put(&mut line, format_args!(" number={} count={count}", number.0));
         }
         Record::Taken { packet_id, publication, .. } => {
             put(&mut line, format_args!(" packet_id={packet_id}"));

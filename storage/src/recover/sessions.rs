@@ -217,10 +217,12 @@ impl<'a> Visit<'a> for State<'_, 'a> {
         match record {
             Record::Message(_) => self.messages.add(self.views, at),
             Record::Queued { session, queued } => self.enqueue(at, session, &queued),
-            Record::Completed { session, number } => {
+            Record::Completed { session, number, count } => {
                 if let Some(session) = self.mention(session) {
-                    session.queue.complete(number);
-                    session.next = session.next.max(number.plus(1));
+                    for index in 0..usize::from(count) {
+                        session.queue.complete(number.plus(index));
+                    }
+                    session.next = session.next.max(number.plus(usize::from(count)));
                 }
             }
             Record::Received { session, number } => {

@@ -33,7 +33,7 @@ fn view(payload: &[u8]) -> MessageView<'_> {
 }
 
 fn completed(number: u64) -> Record<'static> {
-    Record::Completed { session: SESSION, number: QueueNumber(number) }
+    Record::Completed { session: SESSION, number: QueueNumber(number), count: 1 }
 }
 
 fn queued(session: SessionRecord, number: u64, message: LogOffset) -> Record<'static> {

@@ -73,7 +73,7 @@ fn fill(path: &Path) {
         log.end_unit();
         log.turn_over();
     }
-    log.append(Record::Completed { session: SessionRecord(1), number: QueueNumber(0) });
+    log.append(Record::Completed { session: SessionRecord(1), number: QueueNumber(0), count: 1 });
     log.append(Record::SessionResumed { session: SessionRecord(2), expiry_s: 2 });
     log.append(Record::WillGone { session: SessionRecord(0) });
     for topic in ["r/1", "r/2"] {

@@ -138,7 +138,7 @@ impl Written {
             "unsub" => Record::Unsubscribed { session: session(), filter: words[2] },
             "q" => Record::Queued { session: session(), queued: self.queued(words, number(2)) },
             "recv" => Record::Received { session: session(), number: QueueNumber(number(2)) },
-            "done" => Record::Completed { session: session(), number: QueueNumber(number(2)) },
+            "done" => Record::Completed { session: session(), number: QueueNumber(number(2)), count: 1 },
             "take" => {
                 let publication = words.get(3).map(|_| PublicationRecord(number(3)));
                 Record::Taken { session: session(), packet_id: number(2) as u16, publication }
