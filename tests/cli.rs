@@ -261,6 +261,31 @@ fn a_data_dir_is_made_and_used_by_one_broker_at_a_time() {
     drop(Serving::start(&["--shards", "1", "--data-dir", path]));
 }
 
+/// CRC-32, as a manifest ends with it.
+fn crc32(bytes: &[u8]) -> u32 {
+    let shift = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let dir = TempDir::new("newer");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let body = "ringmq store\nformat = 99\n";
+    let manifest = format!("{body}crc = {:08x}\n", crc32(body.as_bytes()));
+    for name in ["store", "store.copy"] {
+        std::fs::write(dir.0.join(name), &manifest).unwrap();
+    }
+    let serve = ringmq(&["--listen", "127.0.0.1:0", "--data-dir", dir.path()]);
+    let verify = ringmq(&["store", "verify", dir.path()]);
+    for (output, code) in [(&serve, 1), (&verify, 2)] {
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("newer version") && said.contains("format 99"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(dir.0.join("store")).unwrap(), manifest);
+}
+
 #[test]
 fn a_directory_that_cannot_be_used_is_refused_with_a_sentence() {
     let file = TempFile::new("not-a-directory", "");

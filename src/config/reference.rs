@@ -20,8 +20,10 @@ Limits that hold \"for the whole broker\" are divided evenly among its shards, r
 used up its part refuses more, even while others have room.
 
 ```toml
-# All CPUs, two addresses, and room for one million messages for a client that is away.
+# All CPUs, two addresses, sessions that survive a restart, and room for one million messages for a client
+# that is away.
 shards = \"auto\"
+data_dir = \"/var/lib/ringmq\"
 
 [[listener]]
 address = \"127.0.0.1:1883\"
