@@ -63,12 +63,15 @@ impl Measure {
     /// something comes of it.
     fn is_too_much(&self) -> bool {
         let live = self.live_bytes;
-        self.full || self.sealed_bytes > (live + live / 2 + self.segment_bytes / 2).min(live * 2)
+        let bound = (live + live / 2 + self.segment_bytes / 2).min(live * 2);
+        self.sealed_bytes > if self.full { bound.min(live + self.segment_bytes) } else { bound }
     }
 
-    /// Whether it is worth to go on.
+    /// Whether it is not worth to go on. Without room, it is for whatever can be gained, but not to move
+    /// things about when that is nothing.
     fn is_enough(&self, sealed_bytes: u64) -> bool {
-        !self.full && sealed_bytes <= self.live_bytes + self.live_bytes / 4
+        let spare = if self.full { self.segment_bytes } else { u64::MAX };
+        sealed_bytes <= self.live_bytes + spare.min(self.live_bytes / 4)
     }
 
     /// How many of the candidates to compact.
@@ -235,7 +238,7 @@ impl<D: Disk> SegmentLog<D> {
             live_bytes: self.segments.live_bytes() + state_bytes,
             state_bytes,
             segment_bytes: self.options.segment_bytes as u64,
-            room_bytes: self.room_bytes() as u64 / 8 * 7,
+            room_bytes: self.room_bytes() / 4 * 3,
         }
     }
 

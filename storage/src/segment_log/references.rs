@@ -138,6 +138,10 @@ impl<D: Disk> SegmentLog<D> {
 
     fn copy(&mut self, at: LogOffset) -> Option<LogOffset> {
         let bytes = crate::format::record_bytes(self.segments.from(at));
+        if self.room_bytes() < (bytes + self.options.segment_bytes / 4) as u64 {
+            // What is left is for acknowledgements, and for a smaller compaction.
+            return None;
+        }
         let place = self.place(bytes)?;
         let to = LogOffset::at(self.segments.head_id(), place);
         let (head, source) = self.segments.head_and(at.segment())?;

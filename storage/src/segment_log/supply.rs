@@ -26,8 +26,8 @@ pub(super) struct Supply<S> {
     next: SegmentId,
     /// There are fewer spares than there should be, since there is no room.
     refused: bool,
-    /// There was no room, and there has not been any for two spares since.
-    scarce: bool,
+    /// So many bytes there were when there was last no room for more.
+    bytes_when_refused: u64,
     /// Turns until the disk is asked again.
     retry_in: u32,
     /// How often a turn had to wait for a segment.
@@ -41,7 +41,7 @@ impl<S> Supply<S> {
             making: None,
             next,
             refused: false,
-            scarce: false,
+            bytes_when_refused: u64::MAX,
             retry_in: 0,
             waits: 0,
         }
@@ -94,13 +94,14 @@ impl<D: Disk> SegmentLog<D> {
     }
 
     /// How many bytes can still be written, as far as is known.
-    pub(super) fn room_bytes(&self) -> usize {
-        if !self.supply.scarce {
-            return usize::MAX;
+    pub(super) fn room_bytes(&self) -> u64 {
+        if !self.backlog.is_empty() {
+            return 0;
         }
         let unused = self.segments.head().segment.len() - self.writing.at();
         let ready = self.supply.ready.len() * self.options.segment_bytes;
-        if self.backlog.is_empty() { unused + ready } else { 0 }
+        let bytes_max = self.options.bytes_max.min(self.supply.bytes_when_refused);
+        bytes_max.saturating_sub(self.disk_bytes()).saturating_add((unused + ready) as u64)
     }
 
     /// How many spare segments there should be.
@@ -127,7 +128,7 @@ impl<D: Disk> SegmentLog<D> {
             tracing::info!("the log has room again");
             self.supply.refused = false;
         }
-        if self.supply.ready.len() >= if self.supply.scarce { 2 } else { wanted } {
+        if self.supply.ready.len() >= wanted {
             if self.supply.ready.len() > wanted.max(1)
                 && let Some((id, segment)) = self.supply.ready.pop_back()
             {
@@ -139,7 +140,7 @@ impl<D: Disk> SegmentLog<D> {
             self.supply.retry_in -= 1;
             return;
         }
-        if self.is_at_limit() {
+        if self.is_beyond(self.options.bytes_max) {
             return self.refuse(None);
         }
         let id = self.supply.take_number();
@@ -147,8 +148,9 @@ impl<D: Disk> SegmentLog<D> {
         self.supply.making = Some(id);
     }
 
-    fn is_at_limit(&self) -> bool {
-        self.disk_bytes() + self.options.segment_bytes as u64 > self.options.bytes_max
+    /// Whether another segment would be more than so many bytes.
+    fn is_beyond(&self, bytes_max: u64) -> bool {
+        self.disk_bytes() + self.options.segment_bytes as u64 > bytes_max
     }
 
     fn spare_made(&mut self, id: SegmentId, outcome: io::Result<D::Segment>) {
@@ -156,7 +158,9 @@ impl<D: Disk> SegmentLog<D> {
         match outcome {
             Ok(segment) => {
                 self.supply.ready.push_back((id, segment));
-                self.supply.scarce &= self.supply.ready.len() < 2;
+                if self.disk_bytes() > self.supply.bytes_when_refused {
+                    self.supply.bytes_when_refused = u64::MAX;
+                }
                 self.supply.retry_in = 0;
             }
             Err(error) => self.refuse(Some(error)),
@@ -165,7 +169,7 @@ impl<D: Disk> SegmentLog<D> {
 
     /// There is no room for another segment.
     fn refuse(&mut self, error: Option<io::Error>) {
-        self.supply.scarce = true;
+        self.supply.bytes_when_refused = self.disk_bytes();
         self.supply.retry_in = RETRY_TURNS;
         if self.supply.refused || self.supply.ready.len() >= self.spares_wanted() {
             return;
@@ -184,9 +188,9 @@ impl<D: Disk> SegmentLog<D> {
                 self.supply.waits += 1;
                 let outcome = self.disk.await_prepared();
                 self.spare_made(id, outcome);
-            } else if self.supply.refused {
+            } else if self.supply.refused && self.is_beyond(self.supply.bytes_when_refused) {
                 return None;
-            } else if self.is_at_limit() {
+            } else if self.is_beyond(self.options.bytes_max) {
                 self.refuse(None);
             } else {
                 self.supply.waits += 1;

@@ -31,6 +31,7 @@ struct Model {
     /// The session, and the entry in its queue, that a compaction walks next.
     walk: Option<(usize, usize)>,
     compactions: usize,
+    /// The most segments on disk beyond twice of what lives.
     most: f64,
 }
 
@@ -84,7 +85,7 @@ impl Model {
             *next -= 1;
         }
         let session = SessionRecord(index as u64);
-        self.log.append(Record::Completed { session, number: QueueNumber(entry.number) });
+        self.log.append(Record::Completed { session, number: QueueNumber(entry.number), count: 1 });
         self.log.release(entry.message);
         self.log.end_unit();
     }
@@ -99,9 +100,9 @@ impl Model {
             self.walk(due);
         }
         turn_over(&mut self.log);
-        let live = (self.log.figures().live_bytes + self.state_bytes()) as f64;
-        let beyond = self.log.figures().disk_bytes as f64 - 2.0 * SEGMENT_BYTES as f64;
-        self.most = self.most.max(beyond / live);
+        let live = self.log.figures().live_bytes + self.state_bytes();
+        let beyond = self.log.figures().disk_bytes as f64 - 2.0 * live as f64;
+        self.most = self.most.max(beyond / SEGMENT_BYTES as f64);
     }
 
     fn walk(&mut self, due: Compaction) {
@@ -143,7 +144,7 @@ impl Model {
             Record::Queued { session, queued } => {
                 queues[session.0 as usize].insert(queued.number.0, queued.message);
             }
-            Record::Completed { session, number } => {
+            Record::Completed { session, number, .. } => {
                 queues[session.0 as usize].remove(&number.0);
             }
             other => panic!("{other:?} was not written"),
@@ -194,9 +195,9 @@ fn queues_that_come_and_go_leave_little_behind() {
                 model.check();
             }
         }
-        println!("{} compactions, {:.2} of what lives at most", model.compactions, model.most);
+        println!("{} compactions, {:.2} segments beyond at most", model.compactions, model.most);
+        assert!(model.compactions > 5 && model.most < 8.0);
         model.rest();
-        assert!(model.compactions > 5);
         while model.sessions.iter().any(|session| !session.queue.is_empty()) {
             (0..SESSIONS).for_each(|index| model.complete(index));
             model.turn_over();
@@ -211,26 +212,59 @@ fn a_long_queue_in_front_does_not_pin_what_comes_and_goes_behind() {
     let mut model = Model::new(7);
     (0..1000).for_each(|_| model.publish(1));
     let before: usize = model.sessions.iter().map(|session| session.queue.len()).sum();
-    for turn in 0..4000 {
+    for _ in 0..4000 {
         (0..4).for_each(|_| model.publish(1));
         // The newest go at once.
         for session in 0..SESSIONS {
             while model.sessions[session].queue.back().is_some_and(|entry| entry.says >= 1000) {
                 let entry = model.sessions[session].queue.pop_back().unwrap();
                 let number = QueueNumber(entry.number);
-                model.log.append(Record::Completed { session: SessionRecord(session as u64), number });
+                model.log.append(Record::Completed {
+                    session: SessionRecord(session as u64),
+                    number,
+                    count: 1,
+                });
                 model.log.release(entry.message);
             }
             model.log.end_unit();
         }
         model.turn_over();
-        let figures = model.log.figures();
-        let live = figures.live_bytes + model.state_bytes();
-        assert!(figures.disk_bytes <= 2 * live + 4 * SEGMENT_BYTES as u64, "turn {turn}: {figures:?}");
     }
-    println!("{} compactions, {:.2} of what lives at most", model.compactions, model.most);
+    println!("{} compactions, {:.2} segments beyond at most", model.compactions, model.most);
+    assert!(model.most < 5.0);
     let figures = model.log.figures();
     println!("{} bytes copied for {} appended", figures.copied_bytes, figures.appended_bytes);
     model.rest();
     assert_eq!(model.sessions.iter().map(|session| session.queue.len()).sum::<usize>(), before);
+}
+
+#[test]
+fn a_disk_that_was_filled_is_used_again_when_queues_are_drained() {
+    // On a disk of fewer segments there may not be room to tell that messages are done with which several
+    // sessions share: it stays full until somebody makes room.
+    for (seed, room) in (0..40).zip(7..) {
+        let receivers = 1 + seed % 2;
+        let mut model = Model::new(seed);
+        model.disk.borrow_mut().room = room;
+        for round in 0..4 {
+            let said = model.said;
+            while !model.log.is_full() {
+                (0..3).for_each(|_| model.publish(receivers));
+                model.turn_over();
+            }
+            assert!(round == 2 || model.said > said + 20, "round {round}: {} messages", model.said - said);
+            // In one round only half of the sessions come for their messages.
+            let drained = if round == 1 { SESSIONS / 2 } else { SESSIONS };
+            for index in 0..drained {
+                while !model.sessions[index].queue.is_empty() {
+                    (0..4).for_each(|_| model.complete(index));
+                    model.turn_over();
+                }
+            }
+            (0..1000).for_each(|_| model.turn_over());
+            // What the other half holds may be too much for messages to be taken again.
+            assert!(round == 1 || !model.log.is_full(), "round {round}: {:?}", model.log.figures());
+            model.check();
+        }
+    }
 }
