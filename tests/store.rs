@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod client;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -160,6 +161,10 @@ fn damage_is_found_and_put_aside_by_the_next_start() {
         assert_eq!(order.payload, expect.as_bytes());
     }
     assert!(std::fs::read_dir(dir.0.join("quarantine")).unwrap().next().is_some());
+    for name in ["quarantine", "store", "store.copy", "g1-0"] {
+        let mode = std::fs::metadata(dir.0.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others may not read {name}: {mode:o}");
+    }
     let (code, report) = json(&["verify", "--json", dir.path()]);
     // What is written at this moment may look unfinished, but not damaged.
     assert_eq!((code.is_some(), &report["in_use"]), (true, &Value::from(true)));

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::ops::{Deref, DerefMut, Range};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -118,6 +118,23 @@ impl Disk for Directory {
         });
     }
 
+    fn recycle(&mut self, (old, mut segment): (SegmentId, FileSegment), id: SegmentId) {
+        debug_assert!(self.under_way.is_none(), "one segment is made at a time");
+        let (to, from) = channel();
+        let (directory, old_path, path) = (self.path.clone(), self.file_path(old), self.file_path(id));
+        self.under_way = Some(from);
+        self.chores.send(move || {
+            // Its pages are in memory and ready to be written, and its blocks are the file's.
+            let renamed = fs::rename(&old_path, &path).and_then(|()| sync_directory(&directory));
+            segment.mapping.fill(0);
+            segment.ready_to = segment.mapping.len();
+            if let Err(unwanted) = to.send(renamed.map(|()| segment)) {
+                drop(unwanted);
+                let _ = fs::remove_file(&path);
+            }
+        });
+    }
+
     fn remove(&mut self, id: SegmentId, segment: FileSegment) {
         let (directory, path) = (self.path.clone(), self.file_path(id));
         self.chores.send(move || {
@@ -131,7 +148,8 @@ impl Disk for Directory {
     }
 
     fn quarantine(&mut self, id: SegmentId, place: usize, bytes: &[u8]) -> io::Result<String> {
-        fs::create_dir_all(&self.quarantine)?;
+        // What clients sent is nobody else's to read.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.quarantine)?;
         let shard = self.path.file_name().unwrap_or_default().to_string_lossy();
         let path = self.quarantine.join(format!("{shard}-{:08x}-{place:08x}.bytes", id.0));
         fs::write(&path, bytes)?;
@@ -319,6 +337,21 @@ mod tests {
         directory.prepare(SegmentId(2), BYTES);
         drop(directory);
         helper.join().unwrap();
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_segment_becomes_another() {
+        let (path, mut directory) = new_directory("recycled");
+        let mut segment = directory.create(SegmentId(1), BYTES).unwrap();
+        segment.fill(7);
+        directory.recycle((SegmentId(1), segment), SegmentId(9));
+        let segment = directory.prepared().unwrap().unwrap();
+        assert!(segment.len() == BYTES && segment.iter().all(|byte| *byte == 0));
+        assert_eq!(directory.list().unwrap(), [SegmentId(9)]);
+        fs::remove_file(directory.file_path(SegmentId(9))).unwrap();
+        directory.recycle((SegmentId(9), segment), SegmentId(10));
+        assert!(directory.prepared().unwrap().is_err(), "somebody took the file away");
         fs::remove_dir_all(path).unwrap();
     }
 

@@ -1,7 +1,8 @@
 //! The two small files that say how a store is laid out.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::StoreError;
@@ -127,7 +128,9 @@ impl Manifest {
     pub(crate) fn write_copy(&self, directory: &Path, name: &str) -> Result<(), StoreError> {
         let (temporary, path) = (directory.join(TEMPORARY), directory.join(name));
         let write = || {
-            let mut file = File::create(&temporary)?;
+            // The seed is secret.
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
             file.write_all(self.text().as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
