@@ -42,9 +42,10 @@ struct Target<'o> {
 
 /// Writes all that the store's logs hold into new ones, one for each of `shards`, and makes those count.
 ///
-/// Marks of QoS 2 publications that came from other shards are dropped: they say what an old shard had
-/// taken, and its sessions are scattered. A publication that a crash cut off, with the number of shards
-/// changed at the same start, may so be delivered twice.
+/// QoS 2 publications that went to several shards and were not released count as not taken, and the marks
+/// of the shards that have them are dropped: those say what an old shard had, and its sessions are
+/// scattered. If its publisher repeats such a publication, since a crash kept the PUBREC from it, everybody
+/// gets it: twice perhaps, where otherwise a session that moved might never have got it.
 pub(crate) fn reshard(
     store: &Store,
     shards: usize,
@@ -151,7 +152,9 @@ impl Target<'_> {
             log.append(Record::Subscribed { session, filter, options, subscription_id });
         }
         for &(packet_id, publication) in &of.taken {
-            log.append(Record::Taken { session, packet_id, publication });
+            if publication.is_none() {
+                log.append(Record::Taken { session, packet_id, publication });
+            }
         }
     }
 
