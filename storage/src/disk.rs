@@ -65,6 +65,14 @@ pub trait Disk {
     /// Messages of a segment are going to be read, in any order: a hint, which takes no time.
     fn expect_reads(&mut self, _id: SegmentId) {}
 
+    /// Begins to make a segment out of one that is not needed any more, in place of [`Disk::prepare`] and
+    /// [`Disk::remove`]. After power loss it may hold what the old one did.
+    fn recycle(&mut self, (old, segment): (SegmentId, Self::Segment), id: SegmentId) {
+        let bytes = segment.len();
+        self.remove(old, segment);
+        self.prepare(id, bytes);
+    }
+
     /// Removes a segment, in its own time. After power loss it may be there again, but only with all that
     /// were removed after it.
     fn remove(&mut self, id: SegmentId, segment: Self::Segment);

@@ -450,6 +450,13 @@ pub(crate) fn segment_header(id: SegmentId) -> [u8; SEGMENT_HEADER_BYTES] {
     header
 }
 
+/// The segment that a header is of.
+pub(crate) fn segment_of(header: &[u8]) -> Option<SegmentId> {
+    let number = header.get(12..16).and_then(|number| number.first_chunk())?;
+    let id = SegmentId(u32::from_le_bytes(*number));
+    (*header == segment_header(id)).then_some(id)
+}
+
 /// The head of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHead {

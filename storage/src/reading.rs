@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::SegmentId;
-use crate::format::{BATCH_HEAD_BYTES, BatchHead, SEGMENT_HEADER_BYTES, segment_header};
+use crate::format::{BATCH_HEAD_BYTES, BatchHead, SEGMENT_HEADER_BYTES, segment_header, segment_of};
 
 /// Bytes that may be checksummed in search of the next batch behind damage, as a multiple of the segment:
 /// bytes that look like the heads of long batches must not make a start take minutes.
@@ -71,13 +71,15 @@ pub(crate) struct Scan<'a> {
     place: usize,
     /// Behind the last byte that is not zero.
     end: usize,
+    /// Whether there was a batch, so that all that is missing now was in this segment.
+    has_begun: bool,
     effort: usize,
 }
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(id: SegmentId, bytes: &'a [u8]) -> Self {
         let end = end_of_content(bytes);
-        Self { id, bytes, place: 0, end, effort: bytes.len() * SEARCH_EFFORT }
+        Self { id, bytes, place: 0, end, has_begun: false, effort: bytes.len() * SEARCH_EFFORT }
     }
 
     /// What comes next, until only zeroes do. `expected` are the numbers that the next record can have if
@@ -87,6 +89,10 @@ impl<'a> Scan<'a> {
             self.place = SEGMENT_HEADER_BYTES.min(self.bytes.len());
             let header = &self.bytes[..self.place];
             if *header != segment_header(self.id) && self.end > 0 {
+                if self.is_unbegun() {
+                    self.end = 0;
+                    return None;
+                }
                 return Some(Piece::Bad(BadBytes { place: 0, bytes: self.place, kind: BadKind::Header }));
             }
         }
@@ -96,12 +102,23 @@ impl<'a> Scan<'a> {
         let place = self.place;
         if let Some((head, body)) = BatchHead::decode(self.id, &self.bytes[place..]) {
             self.place += BATCH_HEAD_BYTES + body.len();
+            self.has_begun = true;
             return Some(Piece::Batch(Batch { place, head, body }));
         }
         self.place = self.next_batch(expected.as_ref()).unwrap_or(self.end);
         let head = &self.bytes[place..self.bytes.len().min(place + BATCH_HEAD_BYTES)];
         let kind = if head.iter().all(|&byte| byte == 0) { BadKind::Unsealed } else { BadKind::Batch };
         Some(Piece::Bad(BadBytes { place, bytes: self.place - place, kind }))
+    }
+
+    /// Whether this was made of another segment and nothing was written to it before the power was lost: its
+    /// header and its first batch are the other's.
+    fn is_unbegun(&self) -> bool {
+        let other = segment_of(&self.bytes[..self.place]).filter(|other| *other != self.id);
+        let first = &self.bytes[self.place..];
+        other.is_some_and(|other| {
+            BatchHead::decode(self.id, first).is_none() && BatchHead::decode(other, first).is_some()
+        })
     }
 
     /// Behind the last batch, or the last bad byte; after the walk.
@@ -125,9 +142,10 @@ impl<'a> Scan<'a> {
     /// no room for more records than eight bytes allow each.
     fn is_batch(&mut self, at: usize, expected: Option<&RangeInclusive<u64>>) -> bool {
         let Some(head) = self.bytes.get(at..).and_then(BatchHead::peek) else { return false };
-        let skipped = (at - self.place) as u64 / 8;
-        let possible =
-            expected.is_none_or(|numbers| (*numbers.start()..=numbers.end() + skipped).contains(&head.first));
+        let skipped = if self.has_begun { (at - self.place) as u64 / 8 } else { u64::MAX };
+        let possible = expected.is_none_or(|numbers| {
+            (*numbers.start()..=numbers.end().saturating_add(skipped)).contains(&head.first)
+        });
         if !possible || self.effort < head.length {
             return false;
         }
@@ -213,6 +231,14 @@ mod tests {
             assert_eq!(changed(at), "=64 =112 !192+32 Batch", "byte {at}");
         }
         assert_eq!(changed(3000), "=64 =112 =192 !224+2784 Unsealed");
+        let other = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            let mut scan = Scan::new(SegmentId(8), &bytes);
+            (scan.next(None).is_none(), scan.used())
+        };
+        assert_eq!(other(4000), (true, 64), "a segment that was made of this one, and never begun");
+        assert!(!other(64 + 20).0, "but it takes more than a number to tell");
         let mut zeroed = whole.clone();
         zeroed[112..192].fill(0);
         assert_eq!(scan(&zeroed).0, "=64 !112+80 Unsealed =192");

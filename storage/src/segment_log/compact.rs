@@ -262,8 +262,7 @@ impl<D: Disk> SegmentLog<D> {
             && self.commits.synced_records() >= self.compacting.told_records
         {
             if let Some((id, segment)) = self.segments.pop_first() {
-                self.disk.remove(id, segment);
-                self.supply.retry_now();
+                self.give_away(id, segment);
             }
         }
     }

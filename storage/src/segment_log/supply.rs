@@ -18,6 +18,11 @@ const RESERVE_FROM_SEGMENTS: u64 = 4;
 /// And gives it back when less lives than this.
 const RESERVE_TO_SEGMENTS: u64 = 3;
 
+/// A turn that appends less is quiet.
+const QUIET_BYTES: u64 = 16 * 1024;
+/// After so many quiet turns, a segment is not kept to be used again.
+const QUIET_TURNS: u32 = 64;
+
 /// The segments that come after the one that is written to.
 #[derive(Debug)]
 pub(super) struct Supply<S> {
@@ -32,6 +37,9 @@ pub(super) struct Supply<S> {
     retry_in: u32,
     /// How often a turn had to wait for a segment.
     waits: u64,
+    /// How much had been appended by the last turn, and for how many turns hardly anything was.
+    appended_bytes: u64,
+    quiet_turns: u32,
 }
 
 impl<S> Supply<S> {
@@ -44,6 +52,8 @@ impl<S> Supply<S> {
             bytes_when_refused: u64::MAX,
             retry_in: 0,
             waits: 0,
+            appended_bytes: 0,
+            quiet_turns: 0,
         }
     }
 
@@ -54,11 +64,6 @@ impl<S> Supply<S> {
     #[inline]
     pub(super) fn is_refused(&self) -> bool {
         self.refused
-    }
-
-    /// Something was removed: there may be room.
-    pub(super) fn retry_now(&mut self) {
-        self.retry_in = 0;
     }
 
     fn take_number(&mut self) -> SegmentId {
@@ -115,8 +120,34 @@ impl<D: Disk> SegmentLog<D> {
         usize::from(self.segments.sealed() > 0 || self.is_half_used())
     }
 
+    /// Does away with a segment that is not needed any more. While much is written it becomes the next one:
+    /// a file that has its blocks and pages costs a fraction of one that has to get them.
+    pub(super) fn give_away(&mut self, id: SegmentId, segment: D::Segment) {
+        self.supply.retry_in = 0;
+        let again = self.supply.making.is_none()
+            && self.supply.spares() <= self.spares_wanted()
+            && self.supply.quiet_turns < QUIET_TURNS
+            && !self.supply.refused
+            && segment.len() == self.options.segment_bytes;
+        if again {
+            let next = self.supply.take_number();
+            self.disk.recycle((id, segment), next);
+            self.supply.making = Some(next);
+        } else {
+            self.disk.remove(id, segment);
+        }
+    }
+
+    fn note_quiet_turns(&mut self) {
+        let appended = self.writing.appended_bytes();
+        let quiet = appended - self.supply.appended_bytes < QUIET_BYTES;
+        self.supply.quiet_turns = if quiet { self.supply.quiet_turns.saturating_add(1) } else { 0 };
+        self.supply.appended_bytes = appended;
+    }
+
     /// Takes the segment that was made, and begins to make the next one in time.
     pub(super) fn tend_supply(&mut self) {
+        self.note_quiet_turns();
         if let Some(id) = self.supply.making {
             if let Some(outcome) = self.disk.prepared() {
                 self.spare_made(id, outcome);
@@ -129,7 +160,8 @@ impl<D: Disk> SegmentLog<D> {
             self.supply.refused = false;
         }
         if self.supply.ready.len() >= wanted {
-            if self.supply.ready.len() > wanted.max(1)
+            let kept = if self.supply.quiet_turns < QUIET_TURNS { wanted + 1 } else { wanted };
+            if self.supply.ready.len() > kept.max(1)
                 && let Some((id, segment)) = self.supply.ready.pop_back()
             {
                 self.disk.remove(id, segment);
