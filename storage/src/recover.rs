@@ -9,6 +9,7 @@ pub(crate) mod views;
 pub(crate) mod walk;
 
 use std::io;
+use std::ops::Range;
 
 use crate::found::{Found, FoundSegment};
 use crate::{
@@ -29,9 +30,9 @@ const SEGMENTS_MAX: u32 = 1 << 30;
 /// The disk cannot be read, or there is no space for a segment to write to.
 pub fn open_log<D: Disk>(mut disk: D, options: LogOptions) -> Result<(SegmentLog<D>, Recovered), StoreError> {
     let mut segments = Segments::open(&mut disk)?;
-    let Reading { mut recovered, references, next_record, extents } = segments.read();
+    let Reading { mut recovered, references, next_record, extents, void } = segments.read();
     put_aside(&mut disk, &segments, &mut recovered.damage);
-    segments.cut(&recovered.damage)?;
+    segments.cut(&recovered.damage, void)?;
     let next_segment = SegmentId(segments.all.last().map_or(0, |(id, _)| id.0 + 1));
     let mut found = Found {
         segments: Vec::new(),
@@ -65,6 +66,8 @@ pub(crate) struct Reading {
     pub(crate) references: Vec<LogOffset>,
     pub(crate) next_record: u64,
     pub(crate) extents: Vec<Extent>,
+    /// Batches that were left out though nothing is wrong with them.
+    pub(crate) void: Vec<(SegmentId, Range<usize>)>,
 }
 
 impl<S: Segment> Segments<S> {
@@ -97,15 +100,22 @@ impl<S: Segment> Segments<S> {
         read(&self.views(), &hint)
     }
 
-    /// Makes what a crash left at the end of the log zero, durably: the next records have the numbers of
-    /// those there.
-    fn cut(&mut self, damage: &[Damage]) -> Result<(), StoreError> {
-        for torn in damage.iter().filter(|damage| damage.torn_tail) {
-            let Ok(index) = self.all.binary_search_by_key(&torn.segment, |(id, _)| *id) else { continue };
+    /// Makes zero, durably, what a crash left at the end of the log and what does not count any more: the
+    /// next records have the numbers of those there, and no later start may see them in another light.
+    fn cut(&mut self, damage: &[Damage], void: Vec<(SegmentId, Range<usize>)>) -> Result<(), StoreError> {
+        let torn = damage.iter().filter(|damage| damage.torn_tail);
+        let mut ranges: Vec<_> =
+            torn.map(|torn| (torn.segment, torn.place..torn.place + torn.bytes)).chain(void).collect();
+        ranges.sort_unstable_by_key(|(id, range)| (*id, range.start));
+        for of_one in ranges.chunk_by(|a, b| a.0 == b.0) {
+            let id = of_one[0].0;
+            let Ok(index) = self.all.binary_search_by_key(&id, |(id, _)| *id) else { continue };
             let segment = &mut self.all[index].1;
-            segment[torn.place..torn.place + torn.bytes].fill(0);
+            for (_, range) in of_one {
+                segment[range.clone()].fill(0);
+            }
             sync(segment).map_err(|source| {
-                let what = format!("the torn end of segment {:08x} of a log", torn.segment.0);
+                let what = format!("segment {:08x} of a log", id.0);
                 StoreError::Unwritable { what, source }
             })?;
         }
@@ -117,9 +127,10 @@ impl<S: Segment> Segments<S> {
 pub(crate) fn read(views: &Views<'_>, hint: &dyn Fn(usize)) -> Reading {
     let mut state = State::new(views, hint);
     let mut walked = walk(views, &mut state);
-    let (next_record, extents) = (walked.next_record, std::mem::take(&mut walked.extents));
+    let (extents, void) = (std::mem::take(&mut walked.extents), std::mem::take(&mut walked.void));
+    let next_record = walked.next_record;
     let (recovered, references) = recovered(state, walked);
-    Reading { recovered, references, next_record, extents }
+    Reading { recovered, references, next_record, extents, void }
 }
 
 /// Puts damaged bytes where compaction does not take them away.

@@ -1,6 +1,6 @@
 //! Reads all segments in order: whole units go to a visitor, the rest is told as damage.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use crate::format::{BATCH_HEAD_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
 use crate::reading::{BadBytes, BadKind, Batch, Piece, Scan};
@@ -43,6 +43,9 @@ pub(crate) struct Walked {
     pub(crate) extents: Vec<Extent>,
     /// In the order of the log.
     pub(crate) damage: Vec<Damage>,
+    /// Batches that are sound by themselves but left out: what was around them is gone. They must not be
+    /// taken for something else when more around them goes.
+    pub(crate) void: Vec<(SegmentId, Range<usize>)>,
     /// Sessions that records in damaged places seem to be about; not those in the torn end.
     pub(crate) touched: Vec<SessionRecord>,
 }
@@ -67,8 +70,6 @@ struct Walk<'w, 'a, V> {
     unsettled: usize,
     /// Sessions that damage, by its place there, seems to be about.
     touched: Vec<(usize, SessionRecord)>,
-    /// What stands there up to here is not the end of the log: sound batches follow.
-    dropped_to: usize,
 }
 
 /// Reads all of a log.
@@ -83,7 +84,6 @@ pub(crate) fn walk<'a, V: Visit<'a>>(views: &Views<'a>, visit: &mut V) -> Walked
         chain: Vec::new(),
         unsettled: 0,
         touched: Vec::new(),
-        dropped_to: 0,
     };
     for (index, view) in views.all().iter().enumerate() {
         walk.visit.segment(index);
@@ -172,12 +172,6 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
         self.apply(index, &batch);
     }
 
-    /// Leaves out a batch that nothing is wrong with by itself.
-    fn drop_batch(&mut self, index: usize, batch: &Batch<'a>, why: &str) {
-        self.tell_batch(index, batch, why);
-        self.dropped_to = self.walked.damage.len();
-    }
-
     /// What was found since the last batch that counts cost so many records altogether.
     fn settle(&mut self, records: Option<u64>) {
         let found = &mut self.walked.damage[self.unsettled..];
@@ -193,11 +187,14 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
     fn break_chain(&mut self, why: &str) {
         self.expected = self.low();
         for member in std::mem::take(&mut self.chain) {
-            self.tell_batch(member.index, &member.batch, why);
+            self.drop_batch(member.index, &member.batch, why);
         }
     }
 
-    fn tell_batch(&mut self, index: usize, batch: &Batch<'a>, why: &str) {
+    /// Leaves out a batch that nothing is wrong with by itself.
+    fn drop_batch(&mut self, index: usize, batch: &Batch<'a>, why: &str) {
+        let range = batch.place..batch.place + batch.bytes();
+        self.walked.void.push((self.views.all()[index].id, range));
         let mut seems = describe("sound", batch.body);
         seems.text = format!("{}, {why}", seems.text);
         self.tell(index, batch.place, batch.bytes(), seems);
@@ -232,13 +229,13 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
 
     /// Nothing follows: what is unfinished was so when the log was last written.
     fn finish(mut self) -> Walked {
-        let torn_from = self.unsettled.max(self.dropped_to);
+        let torn_from = self.unsettled;
         self.break_chain("of a unit that was not finished");
         self.touched.retain(|&(place_told, _)| place_told < torn_from);
         self.walked.touched = self.touched.into_iter().map(|(_, session)| session).collect();
         for damage in &mut self.walked.damage[torn_from..] {
-            damage.torn_tail = damage.place > 0;
-            if let Some(index) = self.views.index(damage.segment).filter(|_| damage.torn_tail) {
+            damage.torn_tail = true;
+            if let Some(index) = self.views.index(damage.segment) {
                 let extent = &mut self.walked.extents[index];
                 extent.used = extent.used.min(damage.place);
             }

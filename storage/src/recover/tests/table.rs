@@ -243,3 +243,46 @@ fn a_record_that_refers_to_no_message_is_lost() {
         &["a message that waited for client \"me\" is lost", "a message that was retained is lost"],
     );
 }
+
+#[test]
+fn the_rest_of_a_unit_stays_out_when_what_was_before_it_is_compacted() {
+    let mut log = Written::new("begin 1 me \n sub 1 a |---| sub 1 b \n sub 1 c \n begin 2 you");
+    flip(&mut log, 0, 130);
+    let expected = "1 me expiry=60 next=0 sub=c\n2 you expiry=60 next=0";
+    let found = reading(&log);
+    assert_eq!(text(&log, &found), expected);
+    assert_eq!(found.void, [(SegmentId(5), 64..104)]);
+    assert!(found.recovered.damage.iter().all(|damage| !damage.torn_tail));
+    // As opening does it.
+    for (_, range) in found.void {
+        log.segments[1].1[range].fill(0);
+    }
+    let again = reading(&log);
+    assert_eq!(text(&log, &again), expected);
+    assert_eq!(again.recovered.damage[1].seems, "bytes that became zero");
+    log.segments.remove(0);
+    assert_eq!(text(&log, &reading(&log)), "2 you expiry=60 next=0");
+}
+
+#[test]
+fn the_rest_of_a_unit_at_the_end_is_torn() {
+    let mut log = Written::new("begin 1 me \n sub 1 a |---| sub 1 b");
+    flip(&mut log, 0, 130);
+    let found = reading(&log);
+    assert_eq!(text(&log, &found), "1 me expiry=60 next=0");
+    assert!(found.recovered.damage.iter().all(|damage| damage.torn_tail));
+    assert_eq!((found.next_record, found.extents[0].used, found.extents[1].used), (1, 120, 64));
+}
+
+#[test]
+fn a_segment_that_begins_with_damage_is_read_whatever_was_lost_before_it() {
+    check_damage(
+        "begin 1 me \n sub 1 a; sub 1 b; sub 1 c; sub 1 d; sub 1 e; sub 1 f; sub 1 g \n --- \n came 1 \n sub 1 h",
+        |log| {
+            log.segments[0].1[120..].fill(0);
+            flip(log, 1, 70);
+        },
+        &["1 me expiry=60 next=0 sub=h"],
+        &["5:64+32 8: damaged records: 1 mark of a QoS 2 exchange"],
+    );
+}
