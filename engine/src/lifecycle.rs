@@ -167,7 +167,7 @@ impl<L: Log> Engine<L> {
         // Before the will goes out, lest it is given to this member of a group.
         self.set_presence(slot, Presence::Away, io);
         match delay_s {
-            Some(0) => self.publish_will(slot, io),
+            Some(0) => self.send_will(key, io),
             Some(delay_s) => {
                 let due = io.now.mono_ms + u64::from(delay_s) * 1000;
                 let timer = self.wheel.schedule(due, Timer::WillDelay(key));
@@ -197,7 +197,7 @@ impl<L: Log> Engine<L> {
             self.ledger.queued -= 1;
             moved.union(&self.give_up(slot, Some(entry), io));
         }
-        self.publish_will(slot, io);
+        moved.union(&self.publish_will(slot, io));
         let session = self.sessions.get_mut(slot);
         let taken: Vec<_> = session.taken.drain().map(|(_, taken)| taken).collect();
         for taken in taken {
@@ -320,15 +320,35 @@ impl<L: Log> Engine<L> {
         }
     }
 
-    /// Publishes a session's will, if it has one, and drops it. [MQTT-3.1.2-10]
-    pub(crate) fn publish_will(&mut self, slot: SessionSlot, io: &mut EngineIo) {
-        let session = self.sessions.get_mut(slot);
-        let Some(will) = session.will.take() else { return };
-        if session.told_in.is_some() {
+    /// Publishes the will of a session that goes on, if it has one. The log forgets it once it is with all
+    /// shards that it went to: killed before that, it is published again.
+    fn send_will(&mut self, key: SessionKey, io: &mut EngineIo) {
+        let shards = self.publish_will(key.slot, io);
+        let done = Done::WillOut(key);
+        if let Some(done) = self.mesh.wait_accepted(&shards, self.config.strictest(), None, done) {
+            self.finish(done, io);
+        }
+    }
+
+    /// A will was published. What the session was told of since then is of another one.
+    pub(crate) fn on_will_out(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.alive(key)
+            && session.conn.is_none()
+            && session.will.is_none()
+            && session.told_in.is_some()
+        {
             self.log.append(Record::WillGone { session: session.record });
         }
+    }
+
+    /// Publishes a session's will, if it has one. Answers where it was sent, if to other shards; the log is to
+    /// be told when they have it. [MQTT-3.1.2-10]
+    fn publish_will(&mut self, slot: SessionSlot, io: &mut EngineIo) -> ShardSet {
+        let Some(will) = self.sessions.get_mut(slot).will.take() else { return ShardSet::EMPTY };
         let Will { topic, payload, properties, qos, retain, message_expiry_s, .. } = *will;
-        let Ok(route) = self.router.route(topic.as_bytes(), RouteRef::default()) else { return };
+        let Ok(route) = self.router.route(topic.as_bytes(), RouteRef::default()) else {
+            return ShardSet::EMPTY;
+        };
         let publication = Publication {
             view: MessageView {
                 topic: topic.as_bytes(),
@@ -343,7 +363,7 @@ impl<L: Log> Engine<L> {
             publisher: None,
             number: None,
         };
-        self.publish(route, &publication, io);
+        self.publish(route, &publication, io).shards
     }
 
     pub(crate) fn cancel_session_timers(&mut self, slot: SessionSlot) {
@@ -388,7 +408,7 @@ impl<L: Log> Engine<L> {
             Timer::WillDelay(key) => {
                 if let Some(session) = self.sessions.alive(key) {
                     session.will_timer = None;
-                    self.publish_will(key.slot, io);
+                    self.send_will(key, io);
                 }
             }
             Timer::Figures => self.publish_figures(io),

@@ -148,6 +148,7 @@ impl<L: Log> Engine<L> {
                 self.completions.tell(&mut self.log);
                 self.log.append(Record::SessionEnded { session });
             }
+            Done::WillOut(session) => self.on_will_out(session),
             Done::Published { request, reason } => io.event(Event::Published { request, reason }),
             Done::Subscribed { request, reason, replay } => {
                 io.event(Event::Subscribed { request, reason });

@@ -16,6 +16,7 @@ use crate::carried::CarriedMessage;
 use crate::command::RequestId;
 use crate::route::Interest;
 use crate::run::CarriedRun;
+use crate::session::SessionKey;
 use crate::shared::Census;
 use crate::sys::Report;
 
@@ -110,8 +111,10 @@ pub(crate) enum Done {
     Published { request: RequestId, reason: ReasonCode },
     /// A message of a shared group is with another shard, and may leave the queue that it was in.
     Moved(Moved),
-    /// A session's messages are with other shards, and it may end.
+    /// A session's messages and will are with other shards, and it may end.
     Ended(SessionRecord),
+    /// A session's will is with other shards, and need not be published again.
+    WillOut(SessionKey),
     /// A request of the program is answered, and the replay that it entails begins.
     Subscribed { request: RequestId, reason: ReasonCode, replay: Option<ReplayId> },
 }
