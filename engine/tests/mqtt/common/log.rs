@@ -36,15 +36,16 @@ pub(crate) enum TestLog {
 }
 
 /// One broker's disk, with a folder for each shard.
-#[derive(Clone)]
 pub(crate) struct Disks {
     disk: SharedDisk,
     bytes_max: u64,
+    last_crash: Crash,
 }
 
 impl Disks {
     pub(crate) fn new(seed: u64, bytes_max: u64) -> Self {
-        Self { disk: Rc::new(RefCell::new(SimDisk::new(Rng::new(seed)))), bytes_max }
+        let disk = Rc::new(RefCell::new(SimDisk::new(Rng::new(seed))));
+        Self { disk, bytes_max, last_crash: Crash::Kill }
     }
 
     /// Opens the log of a shard, or begins it.
@@ -53,15 +54,19 @@ impl Disks {
         let options = LogOptions { segment_bytes: SEGMENT_BYTES, bytes_max: self.bytes_max };
         let (log, recovered) = open_log(disk, options).expect("there is room for one more segment");
         assert_eq!(recovered.losses, [""; 0], "nothing is lost");
-        // Of a segment that nothing was written to yet, a loss of power leaves what it likes.
-        let harmless = |damage: &Damage| damage.torn_tail || damage.seems == "the header of the segment";
-        assert!(recovered.damage.iter().all(harmless), "nothing is damaged: {:?}", recovered.damage);
+        let left_by_crash = |damage: &Damage| match self.last_crash {
+            Crash::Kill => false,
+            // Of a segment that nothing was written to yet, it leaves what it likes.
+            Crash::PowerLoss => damage.torn_tail || damage.seems == "the header of the segment",
+        };
+        assert!(recovered.damage.iter().all(left_by_crash), "nothing is damaged: {:?}", recovered.damage);
         (TestLog::Segments(Box::new(log)), recovered)
     }
 
     /// The program that wrote there is gone.
-    pub(crate) fn crash(&self, crash: Crash) {
+    pub(crate) fn crash(&mut self, crash: Crash) {
         self.disk.borrow_mut().crash(crash);
+        self.last_crash = crash;
     }
 
     /// From now on there is no room for more files, or there is again.

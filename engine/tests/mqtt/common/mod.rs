@@ -191,6 +191,17 @@ impl Broker {
         true
     }
 
+    /// A client sends a packet, and the process ends after so many steps. What clients got by then, and whether
+    /// everything had come to rest before.
+    pub(crate) fn die_after(&mut self, steps: usize, (name, packet): (&str, &str)) -> (Vec<String>, bool) {
+        self.send(name, packet);
+        let rested = (0..steps).any(|_| !self.world.step());
+        let lines = self.take_lines();
+        write!(self.played, "{name} < {packet}\n    killed after {steps} steps: {lines:?}\n").unwrap();
+        self.die(self.setup.killed_by, 0);
+        (lines, rested)
+    }
+
     /// The process ends without a word; the next one begins so much later.
     pub(crate) fn die(&mut self, crash: Crash, down_ms: u64) {
         let now = self.world.now();
@@ -198,10 +209,10 @@ impl Broker {
         // They give what they wrote back to the disk when they go.
         let nowhere = self.setup.world(1, None, 0);
         drop(std::mem::replace(&mut self.world, nowhere).into_cores());
-        let disks = self.disks.as_ref().expect("only what is on a disk outlives a process");
+        let disks = self.disks.as_mut().expect("only what is on a disk outlives a process");
         disks.crash(crash);
         self.starts += 1;
-        self.world = self.setup.world(shards, Some(disks), self.starts);
+        self.world = self.setup.world(shards, self.disks.as_ref(), self.starts);
         self.world.jump_wall_ms((now.wall_ms + down_ms - START.wall_ms) as i64);
         self.peers.clear();
         self.world.run_until_idle();

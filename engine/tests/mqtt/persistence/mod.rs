@@ -1,6 +1,7 @@
 //! What outlives the broker's process, and with level `synced` the machine. Every transcript is played with
 //! kills, and once more with losses of power where acknowledgements wait for syncs.
 
+mod any_moment;
 mod compaction;
 mod exactly_once;
 mod full;
