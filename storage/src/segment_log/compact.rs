@@ -1,5 +1,6 @@
 //! When the oldest segments are written anew, and when they go.
 
+use crate::format::SEGMENT_HEADER_BYTES;
 use crate::{Compaction, Disk, SegmentId};
 
 use super::SegmentLog;
@@ -260,10 +261,16 @@ impl<D: Disk> SegmentLog<D> {
             && id < self.compacting.told_before
             && slot.references == 0
             && self.commits.synced_records() >= self.compacting.told_records
+            && self.has_batch_behind_first()
         {
             if let Some((id, segment)) = self.segments.pop_first() {
                 self.give_away(id, segment);
             }
         }
+    }
+
+    /// Whether a later start finds in another segment than the first how far the numbers of records have come.
+    fn has_batch_behind_first(&self) -> bool {
+        self.segments.sealed() > 1 || self.segments.head().sealed_to > SEGMENT_HEADER_BYTES
     }
 }
