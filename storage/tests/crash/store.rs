@@ -315,7 +315,7 @@ impl Store {
     /// All records up to a number are there after a kill, and none behind.
     fn truncate(&mut self, must: usize) -> Result<(), String> {
         let appended = self.log.appended();
-        let is_empty = self.units.last().is_some_and(|unit| unit.end < appended);
+        let is_empty = appended == 0 || self.units.last().is_some_and(|unit| unit.end < appended);
         // Nothing is left of a log that goes on with other numbers, but all that must be.
         let left = if is_empty { must } else { self.units.partition_point(|unit| unit.end <= appended) };
         if left < must {
