@@ -203,3 +203,61 @@ fn acknowledged_means_synced() {
         }
     }
 }
+
+/// What moves from one member of a group to another is with one of them; with both if the process ended before
+/// the first heard that the other has it.
+#[test]
+fn what_moves_to_another_member_is_not_lost() {
+    let before = "
+        a < CONNECT v5 id=a expiry=600 rmax=1
+        a > CONNACK
+        a < SUBSCRIBE #1 $share/g/t q1
+        a > SUBACK #1 q1
+        p < CONNECT v5 id=p expiry=600
+        p > CONNACK
+        p < PUBLISH t q1 #1 = 1
+        a > PUBLISH t q1 #1 = 1
+        p > PUBACK #1
+        p < PUBLISH t q1 #2 = 2
+        p > PUBACK #2
+        p < PUBLISH t q1 #3 = 3
+        p > PUBACK #3
+        b < CONNECT v5 id=b expiry=600
+        b > CONNACK
+        b < SUBSCRIBE #1 $share/g/t q1
+        b > SUBACK #1 q1";
+    for goodbye in ["DISCONNECT", "DISCONNECT expiry=0"] {
+        at_every_step(before, ("a", goodbye), |mut broker, _| {
+            let mut got = reconnect(&mut broker, "b");
+            got.extend(broker.answers("a < CONNECT v5 id=a expiry=600"));
+            for n in 1..=3 {
+                let copies = got.iter().filter(|line| line.ends_with(&format!(" = {n}"))).count();
+                assert!((1..=2).contains(&copies), "{n} in {got:?}");
+            }
+            broker.finish();
+        });
+    }
+}
+
+/// [MQTT-3.3.1-5]
+#[test]
+fn a_retained_message_is_there_once_it_is_acknowledged() {
+    for topic in ["one", "two", "three", "four"] {
+        let before = format!(
+            "
+            p < CONNECT v5 id=p expiry=600
+            p > CONNACK
+            p < PUBLISH {topic} q1 #1 retain = old
+            p > PUBACK #1 0x10"
+        );
+        let new = format!("PUBLISH {topic} q1 #2 retain = new");
+        at_every_step(&before, ("p", &new), |mut broker, lines| {
+            broker.play("n < CONNECT v5 id=n clean\nn > CONNACK\ntraffic retained=1");
+            let got = broker.answers(&format!("n < SUBSCRIBE #1 {topic}"));
+            let old = format!("n > PUBLISH {topic} retain = old");
+            assert_eq!(got.len(), 2, "{got:?}");
+            assert!(got[1] != old || lines.is_empty(), "{lines:?} {got:?}");
+            broker.finish();
+        });
+    }
+}
