@@ -245,6 +245,14 @@ fn a_record_that_refers_to_no_message_is_lost() {
 }
 
 #[test]
+fn a_retained_message_that_was_replaced_and_compacted_is_no_loss() {
+    let mut log = Written::new("msg a t |---| ret a \n msg b t; ret b");
+    log.segments.remove(0);
+    let recovered = reading(&log).recovered;
+    assert_eq!((recovered.retained.len(), recovered.losses), (1, vec![]));
+}
+
+#[test]
 fn the_rest_of_a_unit_stays_out_when_what_was_before_it_is_compacted() {
     let mut log = Written::new("begin 1 me \n sub 1 a |---| sub 1 b \n sub 1 c \n begin 2 you");
     flip(&mut log, 0, 130);
