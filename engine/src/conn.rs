@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use ringmq_codec::{
-    DecodeError, Decoded, PacketId, ReasonCode, ReasonCodes, SubAck, UserProperties, Version, frame,
+    DecodeError, Decoded, PacketId, ReasonCode, ReasonCodes, SubAck, UnsubAck, UserProperties, Version, frame,
 };
 use ringmq_storage::{Level, Log};
 use ringmq_turn::{ConnId, ConnInfo, make_room_for};
@@ -26,6 +26,7 @@ pub(crate) enum Ack {
     PubRel(PacketId, ReasonCode),
     PubComp(PacketId, ReasonCode),
     SubAck { id: PacketId, reasons: Vec<ReasonCode>, replays: Vec<ReplayId> },
+    UnsubAck(PacketId, Vec<ReasonCode>),
 }
 
 /// Acknowledgements that wait for other shards or for the log, in the order of their requests.
@@ -398,6 +399,14 @@ impl<L: Log> Engine<L> {
             Ack::PubRec(packet_id, reason) => ringmq_codec::encode_pubrec(version, packet_id, reason, out),
             Ack::PubRel(packet_id, reason) => ringmq_codec::encode_pubrel(version, packet_id, reason, out),
             Ack::PubComp(packet_id, reason) => ringmq_codec::encode_pubcomp(version, packet_id, reason, out),
+            Ack::UnsubAck(packet_id, reasons) => {
+                let (user, reasons) = (UserProperties::EMPTY, ReasonCodes::from(&reasons[..]));
+                let unsuback = UnsubAck { packet_id, reason_string: None, user, reasons };
+                if !unsuback.encode_within(version, self.sessions.get(session).packet_bytes_max, out) {
+                    // There is no shorter answer. [MQTT-3.1.2-24]
+                    self.disconnect(id, ReasonCode::PacketTooLarge, None, io);
+                }
+            }
             Ack::SubAck { id: packet_id, reasons, replays } => {
                 let (user, reasons) = (UserProperties::EMPTY, ReasonCodes::from(&reasons[..]));
                 let suback = SubAck { packet_id, reason_string: None, user, reasons };

@@ -1,11 +1,12 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and what the other shards are told of them. MQTT 5 sections 3.8 to 3.11.
 
 use ringmq_codec::{
-    Frame, QoS, ReasonCode, ReasonCodes, RetainHandling, Subscribe, SubscriptionOptions, UnsubAck,
-    Unsubscribe, UserProperties, check_filter,
+    Frame, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe, check_filter,
 };
 use ringmq_storage::{Level, Log, Record};
+use ringmq_turn::ShardSet;
 
+use crate::acknowledge::Awaited;
 use crate::conn::{Ack, Flow, Readiness};
 use crate::ids::{GroupId, SessionSlot};
 use crate::mesh::{Done, ReplayId, ShardMessage, WaitId};
@@ -196,15 +197,15 @@ impl<L: Log> Engine<L> {
         for filter in unsubscribe.filters {
             reasons.push(self.unsubscribe(sender.session, filter, io));
         }
-        let (packet_id, reasons) = (unsubscribe.packet_id, ReasonCodes::from(&reasons[..]));
-        let unsuback = UnsubAck { packet_id, reason_string: None, user: UserProperties::EMPTY, reasons };
-        let most = self.sessions.get(sender.session).packet_bytes_max;
-        if !unsuback.encode_within(sender.version, most, io.outbox(sender.conn).tail()) {
-            // There is no shorter answer. [MQTT-3.1.2-24]
-            self.disconnect(sender.conn, ReasonCode::PacketTooLarge, None, io);
-            return Ok(Flow::Gone);
+        let ack = Ack::UnsubAck(unsubscribe.packet_id, reasons);
+        let level = self.conns.get_mut(sender.conn).map_or(Level::Memory, |conn| conn.level);
+        let persistent = self.sessions.get(sender.session).persistent;
+        match Some(self.log.appended()).filter(|last| persistent && self.log.reached(level) < *last) {
+            None => self.send_ack(sender.conn, ack, io),
+            logged => self.acknowledge(sender, ack, &Awaited { shards: ShardSet::EMPTY, logged }, io),
         }
-        Ok(Flow::Used(packet.total))
+        let open = self.conns.get_mut(sender.conn).is_some();
+        Ok(if open { Flow::Used(packet.total) } else { Flow::Gone })
     }
 
     /// What a filter is known as, if anybody subscribed to it.

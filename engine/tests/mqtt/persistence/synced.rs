@@ -101,7 +101,10 @@ fn subscriptions_wait_too() {
         syncs work
         +10s
         a > SUBACK #1 q1
+        syncs fail
         a < UNSUBSCRIBE #2 t
+        syncs work
+        +10s
         a > UNSUBACK #2 ok
         power lost
         a < CONNECT v5 id=a expiry=600
