@@ -60,6 +60,12 @@ impl<L: Log> Engine<L> {
             }
             return;
         }
+        // Most of what the broker says of itself is what it said before, and need not be written again.
+        if is_reserved(view.topic)
+            && self.retained.get(topic).is_some_and(|at| self.log.message(*at).payload == view.payload)
+        {
+            return;
+        }
         let bytes = view.charged_bytes() as u64;
         let is_full = self.retained.len() >= self.limits.retained_messages_max as usize
             || self.retained_bytes + bytes > self.limits.retained_bytes_max
