@@ -24,11 +24,12 @@ impl<L: Log> Engine<L> {
             let appended = self.log.appended();
             let Some(session) = self.sessions.alive(key) else { continue };
             let next = session.out.next();
-            if session.gate.pass(synced, (appended, next)) {
+            let resends = session.gate.resend_at.take_if(|record| *record <= synced).is_some();
+            if session.gate.pass(synced, (appended, next)) || resends {
                 let (_, mut delivery) = self.delivery(io);
-                delivery.pump(key.slot);
+                if resends { delivery.resend(key.slot) } else { delivery.pump(key.slot) }
             }
-            if self.sessions.alive(key).is_some_and(|session| session.gate.next.is_some()) {
+            if self.sessions.alive(key).is_some_and(|session| session.gate.waits()) {
                 self.gated.push(key);
             }
         }

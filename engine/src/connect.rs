@@ -7,7 +7,7 @@ use ringmq_codec::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Frame, PacketType, ReasonCode, Version, check_name,
     encode_connack, forwardable,
 };
-use ringmq_storage::Log;
+use ringmq_storage::{Level, Log};
 use ringmq_turn::{ConnId, HandOver};
 
 use crate::conn::{Flow, Input, Phase};
@@ -173,10 +173,26 @@ impl<L: Log> Engine<L> {
         encode_connack(connect.version, &connack, io.outbox(id).tail());
         if joined.present {
             self.set_presence(joined.session, Presence::Online, io);
-            let (_, mut delivery) = self.delivery(io);
-            delivery.resend(joined.session);
+            self.resume_sending(joined.session, io);
         }
         None
+    }
+
+    /// Sends what is in flight again, once it is as safe as the PUBRELs among it say.
+    fn resume_sending(&mut self, slot: SessionSlot, io: &mut EngineIo) {
+        let (appended, synced) = (self.log.appended(), self.log.reached(Level::Synced));
+        let session = self.sessions.get_mut(slot);
+        let waits = session.gate.waits();
+        session.gate.resend_at = None;
+        if self.syncs && session.persistent && synced < appended && session.out.received().next().is_some() {
+            session.gate.resend_at = Some(appended);
+            if !waits {
+                self.gated.push(session.key);
+            }
+            return;
+        }
+        let (_, mut delivery) = self.delivery(io);
+        delivery.resend(slot);
     }
 
     /// Finds or makes the client's session, and ends whatever connection it had. [MQTT-3.1.4-3],

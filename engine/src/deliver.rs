@@ -125,6 +125,7 @@ impl<L: Log> Delivery<'_, L> {
         let busy = !session.out.has_room()
             || session.out.queue_len() > 0
             || self.io.backlog_bytes(conn) > self.io.backlog_high_bytes
+            || session.gate.resend_at.is_some()
             || (qos == QoS::ExactlyOnce && session.persistent && self.gated.is_some());
         let keeping = Keeping { lists, group, kind };
         if busy {
@@ -328,8 +329,10 @@ impl<L: Log> Delivery<'_, L> {
             && let Some(gated) = &mut self.gated
             && session.gate.next.is_none()
         {
+            if !session.gate.waits() {
+                gated.push(session.key);
+            }
             session.gate.next = Some((self.log.appended(), session.out.next()));
-            gated.push(session.key);
         }
     }
 

@@ -17,7 +17,8 @@ use crate::session::Session;
 impl<L: Log> Delivery<'_, L> {
     /// Sends what waits in a session's queue, as far as its window and its connection's backlog allow.
     pub(crate) fn pump(&mut self, slot: SessionSlot) {
-        let Some(conn) = self.sessions.get(slot).conn else { return };
+        let session = self.sessions.get(slot);
+        let Some(conn) = session.conn.filter(|_| session.gate.resend_at.is_none()) else { return };
         while self.resend_one(slot, conn) {}
         while self.pump_one(slot, conn) {}
     }
@@ -94,7 +95,7 @@ impl<L: Log> Delivery<'_, L> {
     /// the first time. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
     pub(crate) fn resend(&mut self, slot: SessionSlot) {
         let session = self.sessions.get_mut(slot);
-        let conn = session.conn.expect("a session that resumes is connected");
+        let Some(conn) = session.conn else { return };
         session.out.plan_resends();
         for (packet_id, flight) in session.out.in_flight() {
             if flight.progress == Progress::AwaitsPubComp {

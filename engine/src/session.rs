@@ -59,7 +59,7 @@ pub(crate) enum Taken {
     Unfinished(PublicationRecord),
 }
 
-/// QoS 2 messages that wait for a sync before they are sent. What a client received under a packet id must
+/// What waits for a sync before it is sent: QoS 2 messages above all. What a client received under a packet id must
 /// not be forgotten, lest another message goes under that id and is taken for the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SyncGate {
@@ -67,9 +67,17 @@ pub(crate) struct SyncGate {
     pub(crate) open_below: QueueNumber,
     /// The sync of this record opens the gate up to that number.
     pub(crate) next: Option<(u64, QueueNumber)>,
+    /// The client came back, and the sync of this record has to come before anything is sent again: a PUBREL
+    /// for what it received may say more than is synced.
+    pub(crate) resend_at: Option<u64>,
 }
 
 impl SyncGate {
+    /// Whether a session with this gate is among those that wait for a sync.
+    pub(crate) fn waits(&self) -> bool {
+        self.next.is_some() || self.resend_at.is_some()
+    }
+
     /// Opens for what the log has `synced`; what came since waits for the record `appended` now. Whether
     /// it opened.
     pub(crate) fn pass(&mut self, synced: u64, (appended, next): (u64, QueueNumber)) -> bool {
