@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ringmq_engine::EngineConfig;
 use ringmq_sim::{Crash, Network, Rng, SimDisk, World};
-use ringmq_storage::{Level, LogOptions, Recovered, open_log};
+use ringmq_storage::{Damage, Level, LogOptions, open_log};
 use ringmq_turn::ShardId;
 
 use crate::Shard;
@@ -44,6 +44,8 @@ pub struct Ship {
     disk: SharedDisk,
     fuel: Fuel,
     epoch: u32,
+    /// The last start found no damage.
+    whole: bool,
 }
 
 const ENDLESS: u64 = u64::MAX;
@@ -64,7 +66,7 @@ impl Ship {
         let disk = Rc::new(RefCell::new(SimDisk::new(rng.fork())));
         let fuel = Rc::new(Cell::new(ENDLESS));
         let rig = Rig::of(no_broker(), seed);
-        let mut ship = Self { rig, voyage, seed, setup, options, disk, fuel, epoch: 0 };
+        let mut ship = Self { rig, voyage, seed, setup, options, disk, fuel, epoch: 0, whole: true };
         ship.launch(0);
         ship
     }
@@ -131,24 +133,25 @@ impl Ship {
         }
         for peer in &mut self.rig.peers {
             peer.lose_link();
+            peer.lenient |= crash == Crash::PowerLoss;
         }
         self.rig.abandoned.clear();
         let wall_ms = self.rig.world.now().wall_ms;
         let world = std::mem::replace(&mut self.rig.world, no_broker());
         drop(world.into_cores());
         self.disk.borrow_mut().crash(crash);
-        let recovered = self.launch(wall_ms + away_ms);
-        for shard in recovered {
-            let damage: Vec<_> = shard.damage.iter().filter(|damage| !damage.torn_tail).collect();
-            assert!(crash == Crash::PowerLoss || damage.is_empty(), "a kill damages nothing: {damage:?}");
-        }
+        let damage = self.launch(wall_ms + away_ms);
+        // What a power loss damaged is there until it is compacted.
+        let was_whole = std::mem::replace(&mut self.whole, damage.is_empty());
+        let new = crash == Crash::Kill && was_whole && !self.whole;
+        assert!(!new, "a kill damages nothing: {damage:?}");
     }
 
-    /// A process begins at this time by the wall clock, or later.
-    fn launch(&mut self, wall_ms: u64) -> Vec<Damaged> {
+    /// A process begins at this time by the wall clock, or later. What it found damaged.
+    fn launch(&mut self, wall_ms: u64) -> Vec<Damage> {
         self.fuel.set(ENDLESS);
         self.epoch += 1;
-        let mut damaged = Vec::new();
+        let mut damage = Vec::new();
         let mut network = self.setup.network.clone();
         network.sync_delay_ms = 0..=*self.rig.rng.pick(&[1, 8, 40]);
         let world_seed = self.seed ^ u64::from(self.epoch - 1) << 32;
@@ -159,7 +162,7 @@ impl Ship {
         let world = World::new(world_seed, shards, network, |shard, _| {
             let folder = TestDisk::new(disk, &format!("{shard}-"), rng.fork());
             let (log, recovered) = open_log(folder, options).expect("the disk can be read");
-            damaged.push(Damaged::from(&recovered));
+            damage.extend(recovered.damage.iter().filter(|damage| !damage.torn_tail).cloned());
             let config =
                 EngineConfig { epoch, durability_default: voyage.level, ..setup.config(shard, seed) };
             Shard::recover(config, TestLog::new(log, fuel, voyage.acks), recovered)
@@ -167,18 +170,7 @@ impl Ship {
         self.rig.world = world;
         let passed_ms = wall_ms.saturating_sub(self.rig.world.now().wall_ms);
         self.rig.world.jump_wall_ms(passed_ms as i64);
-        damaged
-    }
-}
-
-/// What of a log could not be read.
-pub struct Damaged {
-    damage: Vec<ringmq_storage::Damage>,
-}
-
-impl From<&Recovered> for Damaged {
-    fn from(recovered: &Recovered) -> Self {
-        Self { damage: recovered.damage.clone() }
+        damage
     }
 }
 

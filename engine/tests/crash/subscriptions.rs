@@ -117,7 +117,6 @@ fn outlive_kills() {
 }
 
 #[test]
-#[ignore = "UNSUBACK waits for no sync"]
 fn outlive_power_losses() {
     for_each_seed("subscriptions::outlive_power_losses", 100, |seed| come_and_go(seed, SYNCED));
 }

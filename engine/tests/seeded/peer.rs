@@ -208,6 +208,9 @@ pub struct Peer {
     /// Connections that ended by the broker's doing.
     pub closed_by_broker: u32,
     pub sent_publishes: u64,
+    /// It takes a repeated message without DUP: the broker lost its power, and with that what it had heard
+    /// of acknowledgements, so that it does not know how much it sent.
+    pub lenient: bool,
     last_id: u16,
     numbers: u32,
 }
@@ -230,6 +233,7 @@ impl Peer {
             knows_session: false,
             closed_by_broker: 0,
             sent_publishes: 0,
+            lenient: false,
             last_id: 0,
             numbers: 0,
         }
