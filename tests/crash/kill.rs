@@ -1,13 +1,14 @@
 //! kill -9 at random moments under load, again and again: nothing acknowledged is lost.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringmq_codec::{QoS, Version, matches};
 
-use crate::client::{Event, Link, Who};
+use crate::client::{DEADLINE, Event, Link, Who};
 use crate::keeper::Keeper;
 use crate::ledger::{Fault, Name, Sent, Span, Strictness, faults, name_in, topic_name};
 use crate::program::{Directory, Program, Setup};
@@ -43,36 +44,30 @@ fn kills() -> usize {
 
 #[test]
 fn one_shard_is_killed() {
-    Trial::new(1, &small_segments("1MiB")).kill_and_check(kills().div_ceil(4));
+    Trial::new(1, 1024, "written").kill_and_check(kills().div_ceil(4));
 }
 
 #[test]
 fn two_shards_are_killed() {
-    Trial::new(2, "").kill_and_check(kills().div_ceil(4));
+    Trial::new(2, 32 * 1024, "written").kill_and_check(kills().div_ceil(4));
 }
 
 #[test]
 fn three_shards_are_killed_that_sync() {
-    let config = small_segments("256KiB") + "durability = \"synced\"\n";
-    Trial::new(3, &config).kill_and_check(kills().div_ceil(4));
+    Trial::new(3, 256, "synced").kill_and_check(kills().div_ceil(4));
 }
 
 #[test]
 fn shards_are_killed_and_their_number_changes() {
-    let mut trial = Trial::new(2, &small_segments("512KiB"));
+    let mut trial = Trial::new(2, 512, "written");
     trial.changes_shards = true;
     trial.kill_and_check(kills().div_ceil(4));
-}
-
-/// A configuration with small segments, so that the log moves on and is compacted.
-fn small_segments(bytes: &str) -> String {
-    format!("[limits]\npacket_bytes_max = \"16KiB\"\n[storage]\nsegment_bytes = \"{bytes}\"\n")
 }
 
 /// What finds faults after a kill finds none without: clients come and go, the program stays.
 #[test]
 fn nobody_is_killed() {
-    let mut trial = Trial::new(2, "");
+    let mut trial = Trial::new(2, 256, "memory");
     let program = trial.setup.start();
     trial.begin();
     for _ in 0..2 {
@@ -87,6 +82,7 @@ struct Trial {
     setup: Setup,
     /// Whether each start has another number of shards.
     changes_shards: bool,
+    segment_kib: u64,
     directory: Directory,
     stage: Stage,
     random: Random,
@@ -100,11 +96,18 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(shards: usize, config: &str) -> Self {
+    /// With segments of so many KiB: the smaller, the more the log moves on and is compacted.
+    fn new(shards: usize, segment_kib: u64, durability: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let random = Random::seeded(&format!("{shards} shards"));
         let directory = Directory::new(&format!("kill-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let file = directory.join("ringmq.toml");
+        // However long it goes on, nothing is dropped because a slow subscriber has too much.
+        let config = format!(
+            "[limits]\npacket_bytes_max = \"16KiB\"\nmemory_bytes_max = \"1TiB\"\n\
+             queue_messages_max = 1_000_000_000\nqueue_bytes_max = \"1TiB\"\n\
+             [storage]\nsegment_bytes = \"{segment_kib}KiB\"\ndurability = \"{durability}\"\n"
+        );
         std::fs::write(&file, config).unwrap();
         let setup = Setup::new(&directory.join("data"), shards).with("--config").with(file.to_str().unwrap());
         let publisher = |(n, window)| Publisher::new(n as u16, window, random.part(n as u64));
@@ -124,6 +127,7 @@ impl Trial {
             stage: Stage::new(setup.address),
             setup,
             changes_shards: false,
+            segment_kib,
             directory,
             random,
         }
@@ -166,8 +170,26 @@ impl Trial {
 
     fn conclude(mut self, program: Program) {
         let found = self.finish();
+        if found.is_empty() {
+            self.settle();
+        }
         let log = program.stop();
         assert!(found.is_empty(), "{}\n{log}", found.join("\n"));
+    }
+
+    /// Nearly nothing lives any more: what the log holds on disk gets as little.
+    fn settle(&self) {
+        const LIVING_BYTES_MAX: u64 = 1 << 20;
+        let bound = 2 * LIVING_BYTES_MAX + 2 * (self.segment_kib << 10) * self.setup.shards as u64;
+        let since = Instant::now();
+        loop {
+            let bytes = bytes_below(&self.setup.directory);
+            if bytes <= bound {
+                return;
+            }
+            assert!(since.elapsed() < DEADLINE / 4, "{bytes} bytes stay on disk, {bound} are enough");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn begin(&mut self) {
@@ -277,6 +299,17 @@ impl Trial {
         eprintln!("{} shards: {sent} messages sent, {received} received", self.setup.shards);
         found
     }
+}
+
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    // A segment may be removed while this looks.
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(bytes).sum()
 }
 
 fn brief_id(version: Version) -> &'static str {

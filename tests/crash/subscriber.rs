@@ -166,7 +166,9 @@ impl Subscriber {
         }
         let enough = match self.temper {
             Temper::Slow => self.held.len() >= 8,
-            Temper::Prompt | Temper::Cutting | Temper::Away | Temper::Moving => !link.has_more(),
+            // Else it would get nowhere, with as much to be sent again as it reads at a time.
+            Temper::Cutting => self.held.len() >= 30,
+            Temper::Prompt | Temper::Away | Temper::Moving => !link.has_more(),
         };
         if enough || !came {
             for (kind, packet_id) in self.held.drain(..) {

@@ -44,8 +44,8 @@ impl Wills {
             self.fates.insert(id, Fate::Never);
         }
         let (id, link) = self.connect(stage, DELAY_S);
+        let not_before = earliest();
         drop(link);
-        let not_before = Instant::now() + Duration::from_secs(DELAY_S.into());
         self.fates.insert(id, Fate::Once { not_before });
         let (id, link) = self.connect(stage, DELAY_S);
         link.disconnect();
@@ -70,7 +70,7 @@ impl Wills {
 
     /// The broker is killed in a moment.
     pub fn before_kill(&mut self) {
-        let not_before = Instant::now() + Duration::from_secs(DELAY_S.into());
+        let not_before = earliest();
         for (id, _) in &self.staying_away {
             self.fates.insert(id.clone(), Fate::Once { not_before });
         }
@@ -108,6 +108,11 @@ impl Wills {
         }
         faults
     }
+}
+
+/// When the will of a client that dies now is due, at the earliest by a clock of whole milliseconds.
+fn earliest() -> Instant {
+    Instant::now() + Duration::from_secs(DELAY_S.into()) - Duration::from_millis(2)
 }
 
 fn times(id: &str, read: &[(String, Instant)]) -> usize {
