@@ -6,7 +6,7 @@ use crate::{Compaction, Disk, SegmentId};
 use super::SegmentLog;
 
 /// At least so many bytes are copied in a turn while a compaction is under way.
-const COPIED_BYTES_MIN: u64 = 32 * 1024;
+const COPIED_BYTES_MIN: u64 = 8 * 1024;
 
 /// The state of compaction.
 ///
@@ -188,8 +188,20 @@ impl<D: Disk> SegmentLog<D> {
         let appended = self.writing.appended_bytes();
         self.compacting.appended_bytes_before_copying.get_or_insert(appended);
         let in_turn = appended - self.compacting.appended_bytes_at_turn;
-        let bytes = usize::try_from((in_turn * 2).max(COPIED_BYTES_MIN)).unwrap_or(usize::MAX);
+        let bytes = (in_turn * self.pace(state_bytes)).max(COPIED_BYTES_MIN);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         Some(Compaction { before, bytes })
+    }
+
+    /// How many bytes are copied for each that is appended: as few as will do, so that a turn does not get
+    /// much longer, and more when the disk holds more than it should.
+    fn pace(&self, state_bytes: u64) -> u64 {
+        let live = self.segments.live_bytes() + state_bytes;
+        match self.segments.disk_bytes() - self.segments.head().disk_bytes {
+            sealed if sealed > live * 5 / 2 => 4,
+            sealed if sealed > live * 2 => 2,
+            _ => 1,
+        }
     }
 
     fn begin_compaction(&mut self, state_bytes: u64) -> Option<SegmentId> {
