@@ -47,6 +47,10 @@ pub fn open_log<D: Disk>(mut disk: D, options: LogOptions) -> Result<(SegmentLog
             found.segments.push(FoundSegment { id, segment, used: extent.used });
         }
     }
+    if found.segments.is_empty() {
+        // Higher than any number of a segment that a power loss may bring back: no segment has so many.
+        found.next_record = u64::from(next_segment.0) << 32;
+    }
     let mut log = SegmentLog::start(disk, options, found).map_err(StoreError::begin_segment)?;
     for at in references {
         log.adopt(at);
