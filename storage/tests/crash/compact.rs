@@ -77,7 +77,7 @@ impl Store {
             }
             (Fact::Retained(_), Some(value)) if moved => {
                 let message = self.offsets[fact];
-                self.append(Record::Retained { message }, Change::Set(fact.clone(), value))
+                self.append(Record::Retained { message }, Change::Refer(fact.clone(), value))
             }
             (Fact::Came(publication), Some(value)) => {
                 let record = Record::Came { publication: PublicationRecord(*publication) };
@@ -109,7 +109,8 @@ impl Store {
             group: group.as_deref(),
         };
         let record = Record::Queued { session: named(session), queued };
-        self.append(record, Change::Set(fact, value.clone()))
+        // The copy may have been made for another reference, in an earlier unit.
+        self.append(record, Change::Refer(fact, value.clone()))
     }
 
     /// All that is known of a session, but for the messages of its queue; a unit of its own.

@@ -17,7 +17,7 @@ const LIVES_MAX: usize = 5;
 
 fn options(rng: &mut Rng) -> LogOptions {
     let segment_bytes = *rng.pick(&[4096, 8192, 16 * 1024, 64 * 1024]);
-    let bytes_max = *rng.pick(&[u64::MAX, u64::MAX, segment_bytes as u64 * 8]);
+    let bytes_max = *rng.pick(&[u64::MAX, u64::MAX, segment_bytes as u64 * 16]);
     LogOptions { segment_bytes, bytes_max }
 }
 
@@ -82,19 +82,19 @@ fn check(seed: u64, crashes: &[Crash]) {
 
 #[test]
 fn a_kill_loses_nothing_that_was_written() {
-    for_each_seed("a_kill_loses_nothing_that_was_written", 1000, |seed| check(seed, &[Crash::Kill]));
+    for_each_seed("a_kill_loses_nothing_that_was_written", 2000, |seed| check(seed, &[Crash::Kill]));
 }
 
 #[test]
 fn a_power_loss_loses_nothing_that_was_synced() {
-    for_each_seed("a_power_loss_loses_nothing_that_was_synced", 2000, |seed| {
+    for_each_seed("a_power_loss_loses_nothing_that_was_synced", 3000, |seed| {
         check(seed, &[Crash::PowerLoss]);
     });
 }
 
 #[test]
 fn kills_and_power_losses_take_turns() {
-    for_each_seed("kills_and_power_losses_take_turns", 1000, |seed| {
+    for_each_seed("kills_and_power_losses_take_turns", 2000, |seed| {
         check(seed, &[Crash::Kill, Crash::PowerLoss]);
     });
 }

@@ -29,15 +29,18 @@ pub fn will_view(will: &RecoveredWill) -> WillView<'_> {
 impl Store {
     /// One unit, or none where there is nothing to say.
     pub fn say_anything(&mut self) -> Result<(), Ends> {
+        // A full log is left to what makes room.
+        let full = self.log.is_full() && self.rng.chance(0.95);
         match self.rng.below(30) {
+            16..24 => self.say_acked()?,
+            27 => self.say_retained_cleared()?,
+            _ if full => {}
             0..2 => self.say_session_begins()?,
             2..4 => self.say_session_changes()?,
             4..6 => self.say_subscription()?,
-            6..16 if !self.log.is_full() => self.say_message()?,
-            16..24 => self.say_acked()?,
+            6..16 => self.say_message()?,
             24 => self.say_will()?,
             25..27 => self.say_marks()?,
-            27 => self.say_retained_cleared()?,
             28 => self.say_retained_replayed()?,
             _ => {
                 for _ in 0..COMPLETED_AT_ONCE_MAX {
