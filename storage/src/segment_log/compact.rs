@@ -188,7 +188,11 @@ impl<D: Disk> SegmentLog<D> {
         let appended = self.writing.appended_bytes();
         self.compacting.appended_bytes_before_copying.get_or_insert(appended);
         let in_turn = appended - self.compacting.appended_bytes_at_turn;
-        let bytes = (in_turn * self.pace(state_bytes)).max(COPIED_BYTES_MIN);
+        let bytes = if self.supply.is_refused() {
+            (in_turn * 2).max(COPIED_BYTES_MIN * 4)
+        } else {
+            (in_turn * self.pace(state_bytes)).max(COPIED_BYTES_MIN)
+        };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         Some(Compaction { before, bytes })
     }
