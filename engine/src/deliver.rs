@@ -2,14 +2,15 @@
 
 use ringmq_codec::{PublishHeader, QoS};
 use ringmq_storage::{
-    Log, LogError, LogOffset, MessageView, PublicationRecord, QueueNumber, QueuedAs, QueuedMessage, Record,
-    SessionRecord, SubscriptionIds,
+    Log, LogError, LogOffset, MessageView, QueueNumber, QueuedAs, QueuedMessage, Record, SessionRecord,
+    SubscriptionIds,
 };
 use ringmq_turn::ConnId;
 
 use crate::EngineIo;
 use crate::config::{Limits, OverflowPolicy};
 use crate::encodings::{Encodings, Kind, put};
+use crate::exactly_once::Numbered;
 use crate::ids::{GroupId, SessionSlot};
 use crate::ledger::{DropReason, Ledger, Traffic};
 use crate::local;
@@ -31,7 +32,7 @@ pub(crate) struct Publication<'a> {
     /// The session that published it, if that is one of this shard. For No Local.
     pub(crate) publisher: Option<SessionSlot>,
     /// Its number, if other shards must not take it twice.
-    pub(crate) number: Option<PublicationRecord>,
+    pub(crate) number: Option<Numbered>,
 }
 
 /// Where the RETAIN flag of a delivery comes from.

@@ -8,6 +8,8 @@
 //!
 //! A message for a shared group may find its members changed after the start, and be given twice.
 
+use std::num::NonZeroU64;
+
 use hashbrown::HashMap;
 use ringmq_codec::{Publish, QoS, ReasonCode};
 use ringmq_storage::{Log, PublicationRecord, Record, SegmentId};
@@ -28,6 +30,21 @@ const BY_GROUPS: u64 = 1 << 62;
 
 /// Publications that came from other shards and may come again, with the segment that says so.
 pub(crate) type Came = HashMap<PublicationRecord, SegmentId, Hashing>;
+
+/// The number that goes along with a publication, in a form of which none takes no more room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbered(NonZeroU64);
+
+impl Numbered {
+    /// None for zero, which no publication has.
+    pub(crate) fn new(number: PublicationRecord) -> Option<Self> {
+        NonZeroU64::new(number.0).map(Self)
+    }
+
+    pub(crate) fn number(self) -> PublicationRecord {
+        PublicationRecord(self.0.get())
+    }
+}
 
 /// Which part of a publication a shard got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +79,8 @@ impl<L: Log> Engine<L> {
         let kept = routed
             .number
             .filter(|_| !routed.shards.is_empty())
-            .map(|number| PublicationRecord(number.0 | if routed.groups_elsewhere { TO_GROUPS } else { 0 }));
+            .map(|number| number.number().0 | if routed.groups_elsewhere { TO_GROUPS } else { 0 })
+            .map(PublicationRecord);
         let taken = kept.map_or(Taken::Here, |kept| Taken::Spread(kept, routed.shards));
         session.taken.insert(packet_id, taken);
         if session.persistent {

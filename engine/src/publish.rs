@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringmq_codec::{Frame, Publish, QoS, Version, forwardable};
-use ringmq_storage::{Log, MessageView, PublicationRecord};
+use ringmq_storage::{Log, MessageView};
 use ringmq_turn::{ConnId, ShardSet};
 
 use crate::carried::{CarriedMessage, SHARED_PAYLOAD_BYTES_MIN};
 use crate::conn::{Flow, Held, Input};
 use crate::deliver::{Delivery, Kept, Publication, Retained};
-use crate::exactly_once::{Again, carried_number, went_to_groups};
+use crate::exactly_once::{Again, Numbered, carried_number, went_to_groups};
 use crate::ids::SessionSlot;
 use crate::ledger::DropReason;
 use crate::mesh::ShardMessage;
@@ -34,7 +34,7 @@ pub(crate) struct Routed {
     /// Whether this shard's log has something of it.
     pub(crate) wrote: bool,
     /// Its number, if it has one.
-    pub(crate) number: Option<PublicationRecord>,
+    pub(crate) number: Option<Numbered>,
 }
 
 /// A connected client that sent a packet.
@@ -262,14 +262,15 @@ impl<L: Log> Engine<L> {
     }
 
     /// The number of a publication that may concern other shards and must not be taken twice.
-    fn number_for(&mut self, sender: Sender, qos: QoS, again: Again) -> Option<PublicationRecord> {
+    fn number_for(&mut self, sender: Sender, qos: QoS, again: Again) -> Option<Numbered> {
         match again {
-            Again::Unfinished(kept) => Some(carried_number(kept)),
+            Again::Unfinished(kept) => Numbered::new(carried_number(kept)),
             Again::New | Again::Acknowledged => {
                 let numbered = qos == QoS::ExactlyOnce
                     && !self.mesh.others.is_empty()
                     && self.sessions.get(sender.session).persistent;
-                numbered.then(|| self.sessions.number_publication())
+                let number = numbered.then(|| self.sessions.number_publication());
+                number.and_then(Numbered::new)
             }
         }
     }
@@ -411,7 +412,7 @@ pub(crate) fn carry(
 pub(crate) fn carriable(publication: &Publication<'_>) -> CarriedMessage {
     let retain = publication.retain != Retained::No;
     let view = &publication.view;
-    let number = publication.number;
+    let number = publication.number.map(Numbered::number);
     let shared = match view.shared_payload {
         None if view.payload.len() >= SHARED_PAYLOAD_BYTES_MIN => Some(Bytes::copy_from_slice(view.payload)),
         known => known.cloned(),
