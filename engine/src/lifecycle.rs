@@ -1,6 +1,6 @@
 //! How connections and sessions end: DISCONNECT, takeover, silence, expiry, and the wills that follow.
 
-use ringmq_codec::{Disconnect, Frame, ReasonCode, Version, encode_disconnect};
+use ringmq_codec::{Disconnect, Frame, QoS, ReasonCode, Version, encode_disconnect};
 use ringmq_storage::{Log, MessageView, Record};
 use ringmq_turn::{ConnId, ShardSet};
 
@@ -253,13 +253,17 @@ impl<L: Log> Engine<L> {
     }
 
     /// Gives a message to another member of its group. The shard that it was sent to for that, if any; `None`
-    /// when there is no member to take it.
+    /// when there is no member to take it, or it must not.
     fn redispatch(
         &mut self,
         entry: Queued,
         group: crate::ids::GroupId,
         io: &mut EngineIo,
     ) -> Option<ShardSet> {
+        if entry.is_repeated() && entry.qos() == QoS::ExactlyOnce {
+            // Its client may have it since before the start, and wait for PUBREL. [MQTT-4.8.2-5]
+            return None;
+        }
         let known = self.router.groups.get(group)?;
         if known.census_everywhere() == Census::default() {
             return None;
@@ -285,9 +289,11 @@ impl<L: Log> Engine<L> {
         for index in 0..waiting.len() {
             let session = self.sessions.get_mut(slot);
             let entry = session.out.waiting().1[index];
+            // What its client may have at QoS 2 is its own. [MQTT-4.8.2-4]
+            let may_be_there = entry.is_repeated() && entry.qos() == QoS::ExactlyOnce;
             let goes = entry.group().filter(|group| {
                 let known = self.router.groups.get(*group);
-                known.is_some_and(|group| group.census_everywhere().online > 0)
+                !may_be_there && known.is_some_and(|group| group.census_everywhere().online > 0)
             });
             let Some(shards) = goes.and_then(|group| self.redispatch(entry, group, io)) else { continue };
             self.ledger.queued -= 1;

@@ -147,3 +147,37 @@ fn a_qos_2_message_stays_with_its_member() {
         ledger delivered=1 queued=0",
     );
 }
+
+/// The same for what was sent before the kill and waits for room after it: its packet id is the member's.
+#[test]
+fn a_qos_2_message_that_was_sent_once_stays_with_its_member() {
+    check(
+        "
+        a < CONNECT v5 id=a expiry=600
+        a > CONNACK
+        a < SUBSCRIBE #1 $share/g/t q2
+        a > SUBACK #1 q2
+        p < CONNECT v311 id=p clean
+        p > CONNACK
+        p < PUBLISH t q2 #1 = 1
+        a > PUBLISH t q2 #1 = 1
+        p > PUBREC #1
+        p < PUBLISH t q2 #2 = 2
+        a > PUBLISH t q2 #2 = 2
+        p > PUBREC #2
+        killed
+        b < CONNECT v5 id=b expiry=600
+        b > CONNACK
+        b < SUBSCRIBE #1 $share/g/t q2
+        b > SUBACK #1 q2
+        a < CONNECT v5 id=a expiry=600 rmax=1
+        a > CONNACK present
+        a > PUBLISH t q2 #1 dup = 1
+        a cut
+        a < CONNECT v5 id=a expiry=600
+        a > CONNACK present
+        a > PUBLISH t q2 #1 dup = 1
+        a > PUBLISH t q2 #2 dup = 2
+        ledger queued=2",
+    );
+}
