@@ -20,12 +20,18 @@ pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"ringmq\0L";
 /// Magic, format version, segment number, then zeroes.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 /// CRC-32 of what follows (seeded with the segment's number), length of the records with
-/// [`BATCH_CONTINUES`] and [`BATCH_GOES_ON`], number of the first record.
+/// [`BATCH_CONTINUES`], [`BATCH_GOES_ON`] and [`BATCH_SYNCED`], number of the first record.
 pub(crate) const BATCH_HEAD_BYTES: usize = 16;
 /// Set in a batch's length where the unit goes on in the next batch.
 pub(crate) const BATCH_CONTINUES: u32 = 1 << 31;
 /// Set where the unit began in the batch before.
 pub(crate) const BATCH_GOES_ON: u32 = 1 << 30;
+/// Set where the batch says how many records were synced before it was begun, in [`BATCH_SYNCED_BYTES`]
+/// before its own records: where somebody waits for syncs. Such a batch rests on all before it that was not
+/// synced, since what is missing there was lost with the power.
+pub(crate) const BATCH_SYNCED: u32 = 1 << 29;
+/// A number.
+pub(crate) const BATCH_SYNCED_BYTES: usize = 8;
 /// Kind, flags, small number, length.
 const HEAD_BYTES: usize = 8;
 
@@ -460,7 +466,7 @@ pub(crate) fn segment_of(header: &[u8]) -> Option<SegmentId> {
 /// The head of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHead {
-    /// Bytes of the records behind it.
+    /// Bytes of the records behind it, and of what stands before them.
     pub(crate) length: usize,
     /// Whether its unit goes on in the next batch.
     pub(crate) continues: bool,
@@ -468,16 +474,25 @@ pub(crate) struct BatchHead {
     pub(crate) goes_on: bool,
     /// The number of its first record.
     pub(crate) first: u64,
+    /// How many records were synced before it was begun, if it says so.
+    pub(crate) synced: Option<u64>,
 }
 
 impl BatchHead {
-    /// The head of a batch whose records are `body`, in a segment.
+    /// How many bytes stand between the head and the records.
+    #[inline]
+    pub(crate) fn prefix_bytes(&self) -> usize {
+        if self.synced.is_some() { BATCH_SYNCED_BYTES } else { 0 }
+    }
+
+    /// The head of a batch whose records are `body`, with what stands before them, in a segment.
     #[inline]
     pub(crate) fn encode(self, segment: SegmentId, body: &[u8]) -> [u8; BATCH_HEAD_BYTES] {
         let mut head = [0; BATCH_HEAD_BYTES];
         let continues = if self.continues { BATCH_CONTINUES } else { 0 };
         let goes_on = if self.goes_on { BATCH_GOES_ON } else { 0 };
-        head[4..8].copy_from_slice(&(self.length as u32 | continues | goes_on).to_le_bytes());
+        let synced = if self.synced.is_some() { BATCH_SYNCED } else { 0 };
+        head[4..8].copy_from_slice(&(self.length as u32 | continues | goes_on | synced).to_le_bytes());
         head[8..16].copy_from_slice(&self.first.to_le_bytes());
         let crc = checksum(segment, &head[4..], body);
         head[..4].copy_from_slice(&crc.to_le_bytes());
@@ -490,7 +505,7 @@ impl BatchHead {
         let (head, rest) = bytes.split_first_chunk::<BATCH_HEAD_BYTES>()?;
         let body = &rest[..said.length];
         let crc = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        (checksum(segment, &head[4..], body) == crc).then_some((said, body))
+        (checksum(segment, &head[4..], body) == crc).then_some((said, &body[said.prefix_bytes()..]))
     }
 
     /// What the head at a place says, if it can be true, without a look at the checksum.
@@ -499,9 +514,12 @@ impl BatchHead {
         let [_, _, _, _, l0, l1, l2, l3, first @ ..] = *head;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
         let (continues, goes_on) = (length & BATCH_CONTINUES != 0, length & BATCH_GOES_ON != 0);
-        let length = (length & !(BATCH_CONTINUES | BATCH_GOES_ON)) as usize;
-        let possible = length > 0 && length.is_multiple_of(8) && length <= rest.len();
-        possible.then_some(Self { length, continues, goes_on, first: u64::from_le_bytes(first) })
+        let says_synced = length & BATCH_SYNCED != 0;
+        let length = (length & !(BATCH_CONTINUES | BATCH_GOES_ON | BATCH_SYNCED)) as usize;
+        let least = if says_synced { BATCH_SYNCED_BYTES } else { 0 };
+        let possible = length > least && length.is_multiple_of(8) && length <= rest.len();
+        let synced = rest.first_chunk().filter(|_| says_synced).map(|synced| u64::from_le_bytes(*synced));
+        possible.then_some(Self { length, continues, goes_on, first: u64::from_le_bytes(first), synced })
     }
 }
 
@@ -628,7 +646,8 @@ mod tests {
     #[test]
     fn a_batch_with_any_bit_changed_is_no_batch() {
         let body = [7; 24];
-        let head = BatchHead { length: body.len(), continues: true, goes_on: false, first: 1 << 33 };
+        let (length, first) = (body.len(), 1 << 33);
+        let head = BatchHead { length, continues: true, goes_on: false, first, synced: None };
         let mut bytes = head.encode(SegmentId(5), &body).to_vec();
         bytes.extend_from_slice(&body);
         assert_eq!(BatchHead::decode(SegmentId(5), &bytes), Some((head, &body[..])));

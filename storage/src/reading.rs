@@ -32,12 +32,12 @@ pub(crate) struct Batch<'a> {
 impl Batch<'_> {
     /// Where the first record lies.
     pub(crate) fn records_at(&self) -> usize {
-        self.place + BATCH_HEAD_BYTES
+        self.place + BATCH_HEAD_BYTES + self.head.prefix_bytes()
     }
 
     /// All of its bytes.
     pub(crate) fn bytes(&self) -> usize {
-        BATCH_HEAD_BYTES + self.body.len()
+        BATCH_HEAD_BYTES + self.head.length
     }
 }
 
@@ -82,6 +82,11 @@ impl<'a> Scan<'a> {
         Self { id, bytes, place: 0, end, has_begun: false, effort: bytes.len() * SEARCH_EFFORT }
     }
 
+    /// The same, from behind a batch.
+    pub(crate) fn behind(self, batch: &Batch<'_>) -> Self {
+        Self { place: batch.place + batch.bytes(), ..self }
+    }
+
     /// What comes next, until only zeroes do. `expected` are the numbers that the next record can have if
     /// nothing is missing, if known.
     pub(crate) fn next(&mut self, expected: Option<RangeInclusive<u64>>) -> Option<Piece<'a>> {
@@ -101,7 +106,7 @@ impl<'a> Scan<'a> {
         }
         let place = self.place;
         if let Some((head, body)) = BatchHead::decode(self.id, &self.bytes[place..]) {
-            self.place += BATCH_HEAD_BYTES + body.len();
+            self.place += BATCH_HEAD_BYTES + head.length;
             self.has_begun = true;
             return Some(Piece::Batch(Batch { place, head, body }));
         }
@@ -176,12 +181,16 @@ mod tests {
 
     const ID: SegmentId = SegmentId(9);
 
+    fn head(length: usize, first: u64) -> BatchHead {
+        BatchHead { length, continues: false, goes_on: false, first, synced: None }
+    }
+
     /// A segment with a batch for each body, numbered from 100 with a record for every 16 bytes.
     fn segment(bodies: &[&[u8]]) -> Vec<u8> {
         let mut bytes = segment_header(ID).to_vec();
         let mut first = 100;
         for body in bodies {
-            let head = BatchHead { length: body.len(), continues: false, goes_on: false, first };
+            let head = head(body.len(), first);
             bytes.extend_from_slice(&head.encode(ID, body));
             bytes.extend_from_slice(body);
             first += body.len() as u64 / 16;
@@ -271,7 +280,7 @@ mod tests {
     #[test]
     fn a_batch_inside_a_damaged_one_is_not_taken_for_the_next() {
         let inner = [7; 16];
-        let forged = BatchHead { length: 16, continues: false, goes_on: false, first: 102 };
+        let forged = head(16, 102);
         let mut body = vec![1; 16];
         body.extend_from_slice(&forged.encode(ID, &inner));
         body.extend_from_slice(&inner);

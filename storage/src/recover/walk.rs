@@ -65,6 +65,10 @@ struct Walk<'w, 'a, V> {
     expected: Option<u64>,
     /// The number behind all that were seen.
     seen: u64,
+    /// So many records were synced, as far as batches say that were read.
+    synced: Option<u64>,
+    /// Records are missing that were not synced, and all behind them is left out.
+    cut: bool,
     chain: Vec<Member<'a>>,
     /// Where in `damage` that stands which was found since the last batch that counts.
     unsettled: usize,
@@ -81,6 +85,8 @@ pub(crate) fn walk<'a, V: Visit<'a>>(views: &Views<'a>, visit: &mut V) -> Walked
         walked,
         expected: None,
         seen: 0,
+        synced: None,
+        cut: false,
         chain: Vec::new(),
         unsettled: 0,
         touched: Vec::new(),
@@ -140,6 +146,10 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
     fn batch(&mut self, index: usize, batch: Batch<'a>) {
         let first = batch.head.first;
         self.seen = self.seen.max(first + count_records(batch.body));
+        self.synced = self.synced.max(batch.head.synced);
+        if self.cut {
+            return self.drop_batch(index, &batch, "behind what was lost with the power");
+        }
         if !batch.head.goes_on && !self.chain.is_empty() {
             // The end of the unit was never written, and an earlier start used its numbers again, or it is
             // missing here.
@@ -156,6 +166,10 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
             self.break_chain("of a unit that lost another part");
             return self.drop_batch(index, &batch, "of a unit that lost another part");
         }
+        if first > expected && batch.head.synced.is_some() && !self.is_synced(expected, index, &batch) {
+            self.cut = true;
+            return self.drop_batch(index, &batch, "behind what was lost with the power");
+        }
         if first > expected && self.unsettled == self.walked.damage.len() {
             let seems = "nothing: what was written before this is missing";
             self.tell(index, batch.place, 0, Seems::of(seems));
@@ -170,6 +184,21 @@ impl<'a, V: Visit<'a>> Walk<'_, 'a, V> {
             self.apply(member.index, &member.batch);
         }
         self.apply(index, &batch);
+    }
+
+    /// Whether the record of a number, which is missing before a batch, was synced once.
+    fn is_synced(&self, number: u64, index: usize, batch: &Batch<'a>) -> bool {
+        let mut synced = self.synced;
+        for (after, view) in self.views.all()[index..].iter().enumerate() {
+            let scan = Scan::new(view.id, view.bytes);
+            let mut scan = if after == 0 { scan.behind(batch) } else { scan };
+            while let Some(piece) = scan.next(None) {
+                if let Piece::Batch(batch) = piece {
+                    synced = synced.max(batch.head.synced);
+                }
+            }
+        }
+        synced.is_some_and(|synced| synced > number)
     }
 
     /// What was found since the last batch that counts cost so many records altogether.

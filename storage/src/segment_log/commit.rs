@@ -30,6 +30,8 @@ struct UnderWay {
 pub(super) struct Commits {
     /// Somebody waits for so many records to be synced.
     wanted: u64,
+    /// Somebody outside the log did.
+    waited_for: bool,
     /// So many are.
     synced: u64,
     /// The first segment that is not synced as a whole.
@@ -47,6 +49,7 @@ impl Commits {
     pub(super) fn new(first: SegmentId) -> Self {
         Self {
             wanted: 0,
+            waited_for: false,
             synced: 0,
             first,
             next_ticket: 0,
@@ -59,6 +62,17 @@ impl Commits {
 
     pub(super) fn want(&mut self, records: u64) {
         self.wanted = self.wanted.max(records);
+    }
+
+    /// Somebody outside the log waits for syncs.
+    pub(super) fn wait_for(&mut self, records: u64) {
+        self.waited_for = true;
+        self.want(records);
+    }
+
+    /// How many records are synced, if somebody waits for that.
+    pub(super) fn told(&self) -> Option<u64> {
+        Some(self.synced).filter(|_| self.waited_for)
     }
 
     #[inline]

@@ -195,7 +195,7 @@ impl<D: Disk> Log for SegmentLog<D> {
     }
 
     fn want_synced(&mut self) {
-        self.commits.want(self.appended());
+        self.commits.wait_for(self.appended());
     }
 
     fn sync(&mut self) -> Option<SyncRequest> {

@@ -1,6 +1,6 @@
 //! Batches and units at the end of the log.
 
-use crate::format::{BATCH_HEAD_BYTES, BatchHead, SEGMENT_HEADER_BYTES, segment_header};
+use crate::format::{BATCH_HEAD_BYTES, BATCH_SYNCED_BYTES, BatchHead, SEGMENT_HEADER_BYTES, segment_header};
 use crate::{Disk, Record, Segment, SegmentId};
 
 use super::SegmentLog;
@@ -31,6 +31,8 @@ pub(super) struct Writing {
     message_limit: usize,
     /// The number of the open batch's first record.
     batch_first: u64,
+    /// How many records were synced, if the open batch says so.
+    batch_synced: Option<u64>,
     /// Whether the last batch was sealed within a unit.
     batch_goes_on: bool,
     /// Records in segments.
@@ -53,6 +55,7 @@ impl Writing {
             seal_from: usize::MAX,
             message_limit: 0,
             batch_first: records,
+            batch_synced: None,
             batch_goes_on: false,
             placed: records,
             unit_first: records,
@@ -101,11 +104,15 @@ impl Writing {
         place
     }
 
+    fn batch_head_bytes(&self) -> usize {
+        BATCH_HEAD_BYTES + if self.batch_synced.is_some() { BATCH_SYNCED_BYTES } else { 0 }
+    }
+
     /// The limit for messages follows whether there will be another segment.
     fn open(&mut self, bytes: usize, (segment_end, message_end): (usize, usize)) {
         debug_assert!(!self.is_open());
         self.batch_first = self.placed;
-        self.at += BATCH_HEAD_BYTES;
+        self.at += self.batch_head_bytes();
         self.limit = (self.at + BATCH_BYTES_MAX.max(bytes)).min(segment_end);
         self.message_limit = self.limit.min(message_end);
         self.seal_from = self.batch_at + SEALED_BYTES_MIN;
@@ -141,7 +148,8 @@ impl<D: Disk> SegmentLog<D> {
     /// into the last segment. Without room, nothing changes.
     fn make_room(&mut self, bytes: usize, end: usize) -> bool {
         let segment_end = self.segments.head().segment.len();
-        let needed = BATCH_HEAD_BYTES + bytes;
+        let synced = self.commits.told();
+        let needed = BATCH_HEAD_BYTES + if synced.is_some() { BATCH_SYNCED_BYTES } else { 0 } + bytes;
         if self.writing.at + needed > segment_end.min(end) {
             if SEGMENT_HEADER_BYTES + needed > self.options.segment_bytes {
                 return false;
@@ -157,6 +165,7 @@ impl<D: Disk> SegmentLog<D> {
             self.seal(self.writing.in_unit());
         }
         let segment_end = self.segments.head().segment.len();
+        self.writing.batch_synced = synced;
         self.writing.open(bytes, (segment_end, self.message_end()));
         if self.writing.at + (segment_end / 8).max(2 * SEALED_BYTES_MIN) > segment_end && !self.has_spare() {
             // There may be no room for the rest of a unit. Those before it must not wait with it.
@@ -168,7 +177,8 @@ impl<D: Disk> SegmentLog<D> {
     /// Puts a record aside that has no room.
     #[cold]
     pub(super) fn wait_with(&mut self, record: &Record<'_>, bytes: usize) {
-        let possible = SEGMENT_HEADER_BYTES + BATCH_HEAD_BYTES + bytes <= self.options.segment_bytes;
+        let needed = SEGMENT_HEADER_BYTES + BATCH_HEAD_BYTES + BATCH_SYNCED_BYTES + bytes;
+        let possible = needed <= self.options.segment_bytes;
         assert!(possible, "no segment has room for a record of {bytes} bytes");
         if self.backlog.is_empty() {
             self.seal(self.writing.in_unit());
@@ -226,12 +236,16 @@ impl<D: Disk> SegmentLog<D> {
             return;
         }
         let id = self.segments.head_id();
+        let synced = writing.batch_synced;
         let slot = self.segments.head_mut();
         let body_at = writing.batch_at + BATCH_HEAD_BYTES;
         let (before, rest) = slot.segment.split_at_mut(body_at);
+        if let Some(synced) = synced {
+            rest[..BATCH_SYNCED_BYTES].copy_from_slice(&synced.to_le_bytes());
+        }
         let body = &rest[..writing.at - body_at];
-        let (goes_on, first) = (writing.batch_goes_on, writing.batch_first);
-        let head = BatchHead { length: body.len(), continues: in_unit, goes_on, first };
+        let (length, goes_on, first) = (body.len(), writing.batch_goes_on, writing.batch_first);
+        let head = BatchHead { length, continues: in_unit, goes_on, first, synced };
         before[writing.batch_at..].copy_from_slice(&head.encode(id, body));
         slot.sealed_to = writing.at;
         (writing.batch_at, writing.batch_goes_on) = (writing.at, in_unit);

@@ -87,7 +87,7 @@ impl Written {
             encode(&record, &mut body[at..]);
             self.next += 1;
         }
-        let head = BatchHead { length: body.len(), continues, goes_on, first };
+        let head = BatchHead { length: body.len(), continues, goes_on, first, synced: None };
         let (_, bytes) = self.segments.last_mut().expect("there is always one");
         bytes.truncate(end);
         bytes.extend_from_slice(&head.encode(id, &body));
