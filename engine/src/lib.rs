@@ -412,7 +412,7 @@ impl<L: Log> Engine<L> {
     }
 }
 
-/// How soon a shard whose log is full looks for room again, and one whose log is not synced looks after that.
+/// How soon a shard looks after its log that is full, not synced, or about to take or give back files.
 const LOG_RETRY_MS: u64 = 25;
 
 impl<L: Log> Core for Engine<L> {
@@ -489,7 +489,8 @@ impl<L: Log> Core for Engine<L> {
             || self.replays.is_due()
             || self.mesh.log_is_due(Level::Written, self.log.reached(Level::Written));
         let unsynced = self.syncs && self.log.reached(Level::Synced) < self.log.appended();
-        let retry = (self.told_full || unsynced).then_some(now + LOG_RETRY_MS);
+        let waits = self.told_full || unsynced || self.log.wants_turn();
+        let retry = waits.then_some(now + LOG_RETRY_MS);
         let timers = if self.recovering.is_empty() { self.wheel.next_due_ms() } else { None };
         io.wake_at_ms = if again { Some(now) } else { timers.into_iter().chain(retry).min() };
     }

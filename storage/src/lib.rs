@@ -105,6 +105,9 @@ pub trait Log {
     /// or removed as needed. Called at the end of every turn, before anything of it is sent.
     fn turn_over(&mut self);
 
+    /// Whether it has use for another turn soon, even if nothing happens: to take or give back files.
+    fn wants_turn(&self) -> bool;
+
     /// How many records have been appended, messages included.
     fn appended(&self) -> u64;
 

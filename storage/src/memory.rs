@@ -154,6 +154,10 @@ impl Log for MemoryLog {
 
     fn turn_over(&mut self) {}
 
+    fn wants_turn(&self) -> bool {
+        false
+    }
+
     fn appended(&self) -> u64 {
         self.appended
     }

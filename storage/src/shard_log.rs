@@ -61,6 +61,10 @@ impl Log for ShardLog {
         either!(self, log => log.turn_over());
     }
 
+    fn wants_turn(&self) -> bool {
+        either!(self, log => log.wants_turn())
+    }
+
     #[inline]
     fn appended(&self) -> u64 {
         either!(self, log => log.appended())

@@ -90,6 +90,10 @@ impl Log for TestLog {
         self.burn();
     }
 
+    fn wants_turn(&self) -> bool {
+        self.inner.wants_turn()
+    }
+
     fn appended(&self) -> u64 {
         self.inner.appended()
     }

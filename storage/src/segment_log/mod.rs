@@ -173,6 +173,10 @@ impl<D: Disk> Log for SegmentLog<D> {
         self.compacting.turn_over(self.writing.appended_bytes());
     }
 
+    fn wants_turn(&self) -> bool {
+        self.is_supply_unsettled()
+    }
+
     #[inline]
     fn appended(&self) -> u64 {
         self.writing.placed() + self.backlog.records()

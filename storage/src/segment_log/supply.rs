@@ -145,6 +145,11 @@ impl<D: Disk> SegmentLog<D> {
         self.supply.appended_bytes = appended;
     }
 
+    /// Whether a segment is being made, or there is one more than there has to be when little is written.
+    pub(super) fn is_supply_unsettled(&self) -> bool {
+        self.supply.making.is_some() || self.supply.ready.len() > self.spares_wanted().max(1)
+    }
+
     /// Takes the segment that was made, and begins to make the next one in time.
     pub(super) fn tend_supply(&mut self) {
         self.note_quiet_turns();

@@ -122,6 +122,10 @@ impl Log for TestLog {
         either!(self, log => log.turn_over());
     }
 
+    fn wants_turn(&self) -> bool {
+        either!(self, log => log.wants_turn())
+    }
+
     fn appended(&self) -> u64 {
         either!(self, log => log.appended())
     }
