@@ -180,8 +180,8 @@ impl Trial {
     /// Nearly nothing lives any more: what the log holds on disk gets as little.
     fn settle(&self) {
         const LIVING_BYTES_MAX: u64 = 1 << 20;
-        // The one that is written to, a spare one, and one that is too new to be worth a compaction.
-        let segments = 3 * self.setup.shards as u64;
+        // The one that is written to, and a spare one.
+        let segments = 2 * self.setup.shards as u64;
         let bound = 2 * LIVING_BYTES_MAX + segments * (self.segment_kib << 10);
         let since = Instant::now();
         loop {
