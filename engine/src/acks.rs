@@ -76,15 +76,16 @@ impl<L: Log> Engine<L> {
         let session = self.sessions.get_mut(sender.session);
         let taken = session.taken.remove(&ack.packet_id.get());
         session.taken_before = session.taken_before.saturating_sub(usize::from(taken.is_some()));
-        let logged = taken.is_some() && session.persistent;
-        if logged {
+        let persistent = session.persistent;
+        if taken.is_some() && persistent {
             self.log.append(Record::Released { session: session.record, packet_id: ack.packet_id.get() });
         }
         if let Some(taken) = taken {
             self.forget_publication(taken, io);
         }
         let reply = Ack::PubComp(ack.packet_id, known_or_not(taken.is_some(), sender.version));
-        self.reply(sender, reply, logged, io);
+        // Also if it was released before: that may have been on the last connection, and wait for a sync still.
+        self.reply(sender, reply, persistent, io);
         Ok(Flow::Used(packet.total))
     }
 
