@@ -155,7 +155,11 @@ impl Engine<MemoryLog> {
 
 impl<L: Log> Engine<L> {
     /// A shard on a log.
-    pub fn with_log(config: EngineConfig, log: L) -> Self {
+    pub fn with_log(config: EngineConfig, mut log: L) -> Self {
+        if config.syncs() {
+            // From the first record on, so that each says what it rests on.
+            log.want_synced();
+        }
         let hashing = Hashing::new(config.seed);
         Self {
             limits: config.limits.clone(),
