@@ -312,7 +312,7 @@ impl<L: Log> Engine<L> {
         &mut self,
         message: &CarriedMessage,
         groups: &[Box<str>],
-        hops: u8,
+        scope: Scope,
         io: &mut EngineIo,
     ) {
         if !self.is_new(message, Part::Groups) {
@@ -327,10 +327,26 @@ impl<L: Log> Engine<L> {
             // What is sent on from here may come back for another group.
             number: None,
         };
+        let mut returned = ShardSet::EMPTY;
         for key in groups {
-            self.give_to_group(key, &publication, Scope::ThisShard { hops }, io);
+            returned.union(&self.give_to_group(key, &publication, scope, io));
         }
-        self.note_came(message, Part::Groups, appended);
+        // What is not all done here may have to come again: rather twice than not at all.
+        if returned.is_empty() {
+            self.note_came(message, Part::Groups, appended);
+        }
+    }
+
+    /// A message for a group came back from another shard. Where it is sent next.
+    fn on_returned(&mut self, message: &CarriedMessage, key: &str, hops: u8, io: &mut EngineIo) -> ShardSet {
+        let publication = Publication {
+            view: message.view(),
+            qos: message.qos(),
+            retain: if message.retain() { Retained::AsPublished } else { Retained::No },
+            publisher: None,
+            number: None,
+        };
+        self.give_to_group(key, &publication, Scope::Again { hops }, io)
     }
 
     fn on_message(&mut self, from: ShardId, message: ShardMessage, io: &mut EngineIo) {
@@ -347,7 +363,13 @@ impl<L: Log> Engine<L> {
             }
             ShardMessage::ToGroups { message, groups, hops } => {
                 self.mesh.count_received(from);
-                self.on_carried_to_groups(&message, &groups, hops, io);
+                self.on_carried_to_groups(&message, &groups, Scope::ThisShard { hops, from }, io);
+            }
+            ShardMessage::Returned { message, group, hops, number } => {
+                let sent_to = self.on_returned(&message, &group, hops, io);
+                let (level, appended) = (self.config.strictest(), self.log.appended());
+                let log = (self.log.reached(level) < appended).then_some(appended);
+                self.mesh.extend((from, number), &sent_to, log);
             }
             ShardMessage::Retain(message) => {
                 self.mesh.count_received(from);

@@ -40,6 +40,18 @@ pub enum ShardMessage {
         /// How many more times it may be sent on when a group's members left meanwhile.
         hops: u8,
     },
+    /// A message that you sent me for a shared group, whose members left meanwhile: give it to another one
+    /// before you take it for accepted.
+    Returned {
+        /// The message.
+        message: Arc<CarriedMessage>,
+        /// The group's key.
+        group: Box<str>,
+        /// How many more times it may be sent out.
+        hops: u8,
+        /// Its number on your lane to me.
+        number: u64,
+    },
     /// Store a retained message of your slice, or clear it if its payload is empty. Counted.
     Retain(Arc<CarriedMessage>),
     /// My interest in a filter changed.
@@ -205,6 +217,31 @@ impl Mesh {
         peer.sent += 1;
         peer.last_retain = peer.sent;
         peer.sent
+    }
+
+    /// How many counted messages of a shard were received.
+    pub(crate) fn received_from(&self, shard: ShardId) -> u64 {
+        self.peers[shard.index()].received
+    }
+
+    /// A message with this number on the lane to a shard was sent on to `shards` instead, or written here:
+    /// whoever waits for that shard to accept it waits for them as well.
+    pub(crate) fn extend(&mut self, (of, number): (ShardId, u64), shards: &ShardSet, log: Option<u64>) {
+        for at in 0..2 {
+            let waiting = &self.peers[of.index()].waiting[at];
+            let Some(&(_, wait)) = waiting.iter().find(|(last, _)| *last >= number) else { continue };
+            let mut more = 0;
+            for shard in shards.iter() {
+                let peer = &mut self.peers[shard.index()];
+                peer.waiting[at].push_back((peer.sent, wait));
+                more += 1;
+            }
+            if let Some(record) = log {
+                self.log_waiting[at].push_back((record, wait));
+                more += 1;
+            }
+            self.waits[wait.slot as usize].remaining += more;
+        }
     }
 
     /// Counts a message from a shard.

@@ -338,7 +338,10 @@ impl<L: Log> Engine<L> {
         }
         routed.shards.union(&self.send_to_interested(route, publication, &mut carried, io));
         if groups_elsewhere {
-            routed.add(&self.give_to_groups(route, publication, &mut carried, io));
+            // A shard that has it for one of several groups may not have it for another.
+            let is_one = self.router.get(route).groups.len() == 1;
+            let number = publication.number.filter(|_| is_one);
+            routed.add(&self.give_to_groups(route, &Publication { number, ..*publication }, &mut None, io));
         }
         routed
     }

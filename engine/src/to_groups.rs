@@ -25,8 +25,13 @@ const GROUP_HOPS_MAX: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     AllShards,
-    /// The message was sent here for the purpose, and may be sent on so many times.
+    /// The message was sent here for the purpose by another shard, and may go back so many times.
     ThisShard {
+        hops: u8,
+        from: ShardId,
+    },
+    /// The message came back from where it was sent, and may go out again so many times.
+    Again {
         hops: u8,
     },
 }
@@ -35,7 +40,7 @@ impl Scope {
     fn hops(self) -> u8 {
         match self {
             Self::AllShards => GROUP_HOPS_MAX,
-            Self::ThisShard { hops } => hops,
+            Self::ThisShard { hops, .. } | Self::Again { hops } => hops,
         }
     }
 }
@@ -111,23 +116,30 @@ impl<L: Log> Engine<L> {
             return sent_to;
         };
         let goes_on = scope.hops() > 0 && self.left_for_others(group);
-        let (picked, hops) = match (scope, goes_on) {
-            (Scope::ThisShard { hops }, true) => {
-                (self.pick(group, publication.qos, Scope::AllShards), hops - 1)
-            }
-            (Scope::ThisShard { .. } | Scope::AllShards, _) => {
-                (self.pick(group, publication.qos, scope), scope.hops())
+        let picked = match scope {
+            Scope::ThisShard { .. } if !goes_on => self.pick(group, publication.qos, scope),
+            Scope::ThisShard { .. } | Scope::AllShards | Scope::Again { .. } => {
+                self.pick(group, publication.qos, Scope::AllShards)
             }
         };
-        match picked {
-            Pick::Here(member) => self.deliver_to_member(group, &Target::of(&member), publication, io),
-            Pick::There(shard) => {
-                let message = carry(publication, &mut None);
+        match (picked, scope) {
+            (Pick::Here(member), _) => {
+                self.deliver_to_member(group, &Target::of(&member), publication, io);
+            }
+            (Pick::There(_), Scope::ThisShard { hops, from }) => {
+                // Whoever acknowledges it has to know where it is, so it is theirs to send on.
+                let (message, group) = (carry(publication, &mut None), key.into());
+                let number = self.mesh.received_from(from);
+                io.message(from, ShardMessage::Returned { message, group, hops: hops - 1, number });
+                sent_to.insert(from);
+            }
+            (Pick::There(shard), Scope::AllShards | Scope::Again { .. }) => {
+                let (message, groups) = (carry(publication, &mut None), [key.into()].into());
                 self.mesh.count_sent(shard);
-                io.message(shard, ShardMessage::ToGroups { message, groups: [key.into()].into(), hops });
+                io.message(shard, ShardMessage::ToGroups { message, groups, hops: scope.hops() });
                 sent_to.insert(shard);
             }
-            Pick::Nobody => self.no_member(),
+            (Pick::Nobody, _) => self.no_member(),
         }
         sent_to
     }

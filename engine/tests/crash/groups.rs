@@ -58,13 +58,11 @@ fn share(seed: u64, voyage: Voyage) {
 }
 
 #[test]
-#[ignore = "a message on its way to another member is acknowledged too soon"]
 fn outlive_kills() {
     for_each_seed("groups::outlive_kills", 100, |seed| share(seed, WRITTEN));
 }
 
 #[test]
-#[ignore = "a message on its way to another member is acknowledged too soon"]
 fn outlive_power_losses() {
     for_each_seed("groups::outlive_power_losses", 100, |seed| share(seed, SYNCED));
 }
