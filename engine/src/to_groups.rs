@@ -102,7 +102,7 @@ impl<L: Log> Engine<L> {
         routed
     }
 
-    /// Delivers to one member of a group, wherever it is. The shard that it was sent to, if it was.
+    /// Delivers to one member of a group, wherever it is. The shard that it was sent to, or back to, if it was.
     pub(crate) fn give_to_group(
         &mut self,
         key: &str,
