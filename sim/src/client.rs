@@ -144,7 +144,7 @@ impl Client {
             (None, Some((due_ms, CloseReason::PeerClosed))) if reads => {
                 Some((due_ms, Input::End(CloseReason::PeerClosed)))
             }
-            (_, Some((_, CloseReason::PeerClosed)) | None) => None,
+            (_, Some((_, CloseReason::PeerClosed | CloseReason::Transport(_))) | None) => None,
         }
     }
 

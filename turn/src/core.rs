@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{ConnId, Io, ListenerId, ShardId, SyncTicket};
+use crate::{ConnId, ConnectTicket, Io, ListenerId, ShardId, SyncTicket};
 
 /// What a driver knows of a connection when it opens.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,69 @@ pub enum CloseReason {
     PeerClosed,
     /// The network failed: reset, timed out, or unreachable.
     Broken,
+    /// The peer broke the rules of a layer below the core's bytes.
+    Transport(TransportFault),
+}
+
+/// What a peer did wrong below the core's bytes. The driver ended the connection, and told the peer in the
+/// layer's own words where it has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransportFault {
+    /// What should have been TLS is something else.
+    NotTls,
+    /// The TLS handshake failed: no version, cipher or name in common, or an alert from the peer.
+    TlsHandshake,
+    /// The certificate that had to be shown is missing, or not trusted, or out of date.
+    Certificate,
+    /// A TLS record made no sense after the handshake.
+    TlsRecord,
+    /// What should have been a WebSocket upgrade is something else, or was refused.
+    NotWebSocket,
+    /// The upgrade offered or chose no subprotocol of MQTT.
+    Subprotocol,
+    /// A WebSocket frame, or message, of more bytes than allowed.
+    FrameTooLarge,
+    /// A WebSocket text frame, where only binary ones may carry bytes.
+    FrameText,
+    /// Any other breach of the WebSocket protocol.
+    WebSocketFrame,
+}
+
+/// Why an accepted connection was ended before the core was told that it opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TurnedAway {
+    /// Its handshakes were not over in time.
+    TimedOut,
+    /// The peer went away amid a handshake.
+    Gone,
+    /// The peer broke the rules of a layer.
+    Fault(TransportFault),
+}
+
+/// Why a connection could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectFailure {
+    /// What kind of failure.
+    pub kind: ConnectFailureKind,
+    /// What exactly went wrong, for people.
+    pub detail: Box<str>,
+}
+
+/// The kinds of [`ConnectFailure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectFailureKind {
+    /// The name of the far end has no address.
+    Unresolved,
+    /// Nobody listens there.
+    Refused,
+    /// The network does not lead there, or failed on the way.
+    Unreachable,
+    /// The connection ended before its layers were ready.
+    Closed,
+    /// This machine has no descriptors, ports or memory left for one more.
+    Exhausted,
+    /// A layer failed.
+    Transport(TransportFault),
 }
 
 /// Why bytes could not be made durable.
@@ -46,6 +109,35 @@ pub trait Core {
 
     /// A connection is open, accepted here or handed over by another shard.
     fn opened(&mut self, conn: ConnId, info: &ConnInfo, io: &mut Io<Self::Message, Self::Event>);
+
+    /// A connection that [`Io::connect`] asked for is open and ready for bytes. Cores that open none need
+    /// not implement it.
+    fn connected(
+        &mut self,
+        ticket: ConnectTicket,
+        conn: ConnId,
+        remote: Option<SocketAddr>,
+        io: &mut Io<Self::Message, Self::Event>,
+    ) {
+        let _ = (ticket, conn, remote, io);
+        unreachable!("a core that opens connections implements this");
+    }
+
+    /// A connection that [`Io::connect`] asked for could not be opened.
+    fn connect_failed(
+        &mut self,
+        ticket: ConnectTicket,
+        failure: ConnectFailure,
+        io: &mut Io<Self::Message, Self::Event>,
+    ) {
+        let _ = (ticket, failure, io);
+        unreachable!("a core that opens connections implements this");
+    }
+
+    /// An accepted connection was ended before it opened: for the core to count.
+    fn turned_away(&mut self, listener: ListenerId, why: TurnedAway, io: &mut Io<Self::Message, Self::Event>) {
+        let _ = (listener, why, io);
+    }
 
     /// Bytes arrived, in order. The core consumes or keeps all of them, also on a paused connection:
     /// what the driver had already received when the pause came still arrives.

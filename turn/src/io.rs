@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::{ConnId, Now, Outbox, ShardId, ShardSet, SyncTicket, make_room_for};
+use crate::{ConnId, ConnectTicket, Now, Outbox, PeerId, ShardId, ShardSet, SyncTicket, make_room_for};
 
 /// A connection that moves to another shard.
 #[derive(Debug)]
@@ -32,6 +32,15 @@ pub struct SyncRequest {
     pub ticket: SyncTicket,
     /// The file.
     pub file: Arc<File>,
+}
+
+/// A change of which connections are being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dial {
+    /// Open a connection to a far end.
+    Start(ConnectTicket, PeerId),
+    /// Give up opening it.
+    Cancel(ConnectTicket),
 }
 
 /// Messages for one other shard.
@@ -65,6 +74,7 @@ pub struct Io<M, E> {
     lanes: Vec<LaneOut<M>>,
     full_lanes: ShardSet,
     syncs: Vec<SyncRequest>,
+    dials: Vec<Dial>,
     events: Vec<E>,
     spare: Vec<Vec<u8>>,
 }
@@ -91,6 +101,7 @@ impl<M, E> Io<M, E> {
             lanes: (0..shards).map(|_| LaneOut { messages: Vec::new(), room: 0 }).collect(),
             full_lanes: ShardSet::EMPTY,
             syncs: Vec::new(),
+            dials: Vec::new(),
             events: Vec::new(),
             spare: Vec::new(),
         }
@@ -158,6 +169,18 @@ impl<M, E> Io<M, E> {
     /// Asks for a file's data to be made durable; [`crate::Core::synced`] answers.
     pub fn sync(&mut self, request: SyncRequest) {
         self.syncs.push(request);
+    }
+
+    /// Opens a connection to a far end; [`crate::Core::connected`] or [`crate::Core::connect_failed`]
+    /// answers, the former once every layer (TLS, WebSocket) is ready for bytes. How long that may take is
+    /// the core's to say, with [`Io::cancel_connect`].
+    pub fn connect(&mut self, ticket: ConnectTicket, peer: PeerId) {
+        self.dials.push(Dial::Start(ticket, peer));
+    }
+
+    /// Gives up opening a connection. Neither answer comes after the turn in which this was called.
+    pub fn cancel_connect(&mut self, ticket: ConnectTicket) {
+        self.dials.push(Dial::Cancel(ticket));
     }
 
     /// Tells other threads of the program.
@@ -229,6 +252,11 @@ impl<M, E> Io<M, E> {
     /// For drivers: moves the sync requests into `list`.
     pub fn take_syncs(&mut self, list: &mut Vec<SyncRequest>) {
         list.append(&mut self.syncs);
+    }
+
+    /// For drivers: moves the requests to open connections, in order, into `list`.
+    pub fn take_dials(&mut self, list: &mut Vec<Dial>) {
+        list.append(&mut self.dials);
     }
 
     /// For drivers: moves the events into `list`.

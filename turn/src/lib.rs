@@ -17,8 +17,12 @@ mod ids;
 mod io;
 mod outbox;
 
-pub use crate::core::{CloseReason, ConnInfo, Core, SyncFailure};
+pub use crate::core::{
+    CloseReason, ConnInfo, ConnectFailure, ConnectFailureKind, Core, SyncFailure, TransportFault, TurnedAway,
+};
 pub use crate::grow::make_room_for;
-pub use crate::ids::{ConnId, ListenerId, Now, SHARDS_MAX, ShardId, ShardSet, SyncTicket};
-pub use crate::io::{HandOver, Io, ReadSwitch, SyncRequest};
+pub use crate::ids::{
+    ConnId, ConnectTicket, ListenerId, Now, PeerId, SHARDS_MAX, ShardId, ShardSet, SyncTicket,
+};
+pub use crate::io::{Dial, HandOver, Io, ReadSwitch, SyncRequest};
 pub use crate::outbox::{Outbox, SharedPiece};
