@@ -9,7 +9,7 @@ use std::time::Instant;
 use ringmq_engine::ids::{FilterId, SessionSlot};
 use ringmq_engine::retained::{RetainedStore, ScanCursor, ScanProgress};
 use ringmq_engine::tree::{Subscriber, SubscriberOptions, TopicTree};
-use ringmq_engine::wheel::Wheel;
+use ringmq_turn::Wheel;
 
 const ROUNDS: usize = 5;
 const FILTERS: usize = 200_000;

@@ -14,8 +14,8 @@ use crate::ids::SessionSlot;
 use crate::mesh::ReplayId;
 use crate::route::RouteRef;
 use crate::violation::Violation;
-use crate::wheel::TimerId;
 use crate::{Engine, EngineIo};
+use ringmq_turn::TimerId;
 
 /// An acknowledgement that may have to wait.
 #[derive(Debug)]

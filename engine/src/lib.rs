@@ -43,7 +43,6 @@ mod timers;
 mod to_groups;
 pub mod tree;
 mod violation;
-pub mod wheel;
 
 pub use carried::CarriedMessage;
 pub use command::{Command, Event, LocalMessage, RequestId, SubscriberId};
@@ -60,7 +59,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use ringmq_codec::{Frame, PacketType, ReasonCode, encode_pingresp};
 use ringmq_storage::{Level, Log, LogOffset, MemoryLog, PublicationRecord, Recovered};
-use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, ShardSet, SyncFailure, SyncTicket};
+use ringmq_turn::{
+    CloseReason, ConnId, ConnInfo, Core, Io, ShardId, ShardSet, SyncFailure, SyncTicket, Wheel,
+};
 
 use crate::compaction::Walk;
 use crate::conn::{Conns, Flow, Held, Input, Phase};
@@ -79,7 +80,6 @@ use crate::sys::Figures;
 use crate::timers::Timer;
 use crate::to_groups::Scope;
 use crate::violation::Violation;
-use crate::wheel::Wheel;
 
 /// What an engine answers into.
 pub type EngineIo = Io<ShardMessage, Event>;

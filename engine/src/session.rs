@@ -10,7 +10,7 @@ use crate::command::SubscriberId;
 use crate::hash::Hashing;
 use crate::ids::{FilterId, GroupId, SessionSlot};
 use crate::outgoing::{IdsRef, Outgoing};
-use crate::wheel::TimerId;
+use ringmq_turn::TimerId;
 
 /// A session by slot, and a generation that tells the users of the slot apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -135,7 +135,12 @@ pub trait Core {
     }
 
     /// An accepted connection was ended before it opened: for the core to count.
-    fn turned_away(&mut self, listener: ListenerId, why: TurnedAway, io: &mut Io<Self::Message, Self::Event>) {
+    fn turned_away(
+        &mut self,
+        listener: ListenerId,
+        why: TurnedAway,
+        io: &mut Io<Self::Message, Self::Event>,
+    ) {
         let _ = (listener, why, io);
     }
 

@@ -16,6 +16,8 @@ mod grow;
 mod ids;
 mod io;
 mod outbox;
+mod slab;
+mod wheel;
 
 pub use crate::core::{
     CloseReason, ConnInfo, ConnectFailure, ConnectFailureKind, Core, SyncFailure, TransportFault, TurnedAway,
@@ -26,3 +28,5 @@ pub use crate::ids::{
 };
 pub use crate::io::{Dial, HandOver, Io, ReadSwitch, SyncRequest};
 pub use crate::outbox::{Outbox, SharedPiece};
+pub use crate::slab::{Chunks, NONE, Slab};
+pub use crate::wheel::{TimerId, Wheel};

@@ -2,8 +2,8 @@
 
 use super::hash::Keys;
 use super::label::Label;
-use super::slab::Slab;
 use super::table::IdTable;
+use ringmq_turn::Slab;
 
 /// The node that every path starts from.
 pub(crate) const ROOT: u32 = 0;

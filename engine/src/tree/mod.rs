@@ -10,7 +10,6 @@ mod levels;
 mod locals;
 #[cfg(test)]
 pub(crate) mod model;
-mod slab;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,7 +17,7 @@ mod wildcards;
 
 pub(crate) use hash::Keys;
 pub(crate) use levels::{LevelTrie, ROOT, has_wildcard, rest_matches, split_level, split_level_bytes};
-pub(crate) use slab::{Chunks, NONE, Slab};
+pub(crate) use ringmq_turn::{NONE, Slab};
 
 pub use locals::{Subscriber, SubscriberOptions};
 

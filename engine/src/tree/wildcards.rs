@@ -3,8 +3,8 @@
 use super::Entry;
 use super::hash::Keys;
 use super::levels::{LevelTrie, ROOT, rest_matches, split_level, split_level_bytes};
-use super::slab::{NONE, Slab};
 use crate::ids::FilterId;
+use ringmq_turn::{NONE, Slab};
 
 /// Nodes of one level that a walk keeps without allocating.
 const FRONTIER_INLINE: usize = 48;

@@ -7,26 +7,27 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 10;
 
 /// Ends a free list, and stands for "none" in links between items.
-pub(crate) const NONE: u32 = u32::MAX;
+pub const NONE: u32 = u32::MAX;
 
 /// An array that grows a chunk at a time. Bound: 2^32 - 1 items.
 #[derive(Clone, Debug)]
-pub(crate) struct Chunks<T> {
+pub struct Chunks<T> {
     chunks: Vec<Vec<T>>,
 }
 
 impl<T> Chunks<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty array.
+    pub fn new() -> Self {
         Self { chunks: Vec::new() }
     }
 
     /// How many items it holds.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
     /// Adds an item and answers its index.
-    pub(crate) fn push(&mut self, item: T) -> u32 {
+    pub fn push(&mut self, item: T) -> u32 {
         let index = u32::try_from(self.len()).ok().filter(|index| *index != NONE);
         let index = index.expect("tables are limited to far fewer than 2^32 items");
         match self.chunks.last_mut() {
@@ -42,24 +43,24 @@ impl<T> Chunks<T> {
     }
 
     /// Drops every item and the memory.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.chunks = Vec::new();
     }
 
     /// The item at `index`, if the array reaches so far.
     #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+    pub fn get(&self, index: u32) -> Option<&T> {
         self.chunks.get((index >> CHUNK_BITS) as usize)?.get(index as usize % CHUNK)
     }
 
     /// The same, to change it.
     #[inline]
-    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         self.chunks.get_mut((index >> CHUNK_BITS) as usize)?.get_mut(index as usize % CHUNK)
     }
 
     /// Bytes on the heap, what the items themselves point to left out.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let items: usize = self.chunks.iter().map(Vec::capacity).sum();
         items * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
     }
@@ -92,24 +93,25 @@ enum Slot<T> {
 ///
 /// Slots are kept for reuse until the last item goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Slab<T> {
+pub struct Slab<T> {
     slots: Chunks<Slot<T>>,
     free: u32,
     len: usize,
 }
 
 impl<T> Slab<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty table.
+    pub fn new() -> Self {
         Self { slots: Chunks::new(), free: NONE, len: 0 }
     }
 
     /// How many items it holds.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
     }
 
     /// Puts an item into a free slot and answers its number.
-    pub(crate) fn insert(&mut self, item: T) -> u32 {
+    pub fn insert(&mut self, item: T) -> u32 {
         self.len += 1;
         let Some(slot) = self.slots.get_mut(self.free) else {
             return self.slots.push(Slot::Live(item));
@@ -126,7 +128,7 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     /// When the slot is free.
-    pub(crate) fn remove(&mut self, id: u32) -> T {
+    pub fn remove(&mut self, id: u32) -> T {
         let Slot::Live(item) = std::mem::replace(&mut self.slots[id], Slot::Free(self.free)) else {
             panic!("slot {id} is freed twice");
         };
@@ -141,7 +143,7 @@ impl<T> Slab<T> {
 
     /// The item in this slot, if there is one.
     #[inline]
-    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+    pub fn get(&self, id: u32) -> Option<&T> {
         match self.slots.get(id) {
             Some(Slot::Live(item)) => Some(item),
             Some(Slot::Free(_)) | None => None,
@@ -149,7 +151,7 @@ impl<T> Slab<T> {
     }
 
     /// The item in this slot, to change it, if there is one.
-    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         match self.slots.get_mut(id) {
             Some(Slot::Live(item)) => Some(item),
             Some(Slot::Free(_)) | None => None,
@@ -157,12 +159,12 @@ impl<T> Slab<T> {
     }
 
     /// How many slots there are, in use or free.
-    pub(crate) fn slots_len(&self) -> usize {
+    pub fn slots_len(&self) -> usize {
         self.slots.len()
     }
 
     /// Bytes on the heap, what the items themselves point to left out.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         self.slots.memory_bytes()
     }
 }

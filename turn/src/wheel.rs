@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::tree::{Chunks, NONE};
+use crate::slab::{Chunks, NONE};
 
 /// Milliseconds of a tick, as a power of two. A timer is never early, and late by less than a tick when asked
 /// in time.
