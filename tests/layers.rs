@@ -19,7 +19,14 @@ struct Layer {
 const LAYERS: &[Layer] = &[
     Layer {
         name: "ringmq",
-        inside: &["ringmq-codec", "ringmq-engine", "ringmq-shards", "ringmq-storage", "ringmq-turn"],
+        inside: &[
+            "ringmq-codec",
+            "ringmq-client",
+            "ringmq-engine",
+            "ringmq-shards",
+            "ringmq-storage",
+            "ringmq-turn",
+        ],
         outside: None,
     },
     Layer { name: "ringmq-codec", inside: &[], outside: Some(&["bytes", "thiserror"]) },
@@ -35,6 +42,11 @@ const LAYERS: &[Layer] = &[
         outside: Some(&["bytes", "foldhash", "hashbrown", "thiserror", "tracing"]),
     },
     Layer { name: "ringmq-shards", inside: &["ringmq-turn"], outside: None },
+    Layer {
+        name: "ringmq-client",
+        inside: &["ringmq-codec", "ringmq-shards", "ringmq-storage", "ringmq-turn"],
+        outside: None,
+    },
     Layer { name: "ringmq-sim", inside: &["ringmq-turn"], outside: None },
 ];
 
@@ -111,7 +123,14 @@ fn some_packages_are_named_in_one_place() {
 
 #[test]
 fn what_forbids_unsafe_code_says_so() {
-    for file in ["src/lib.rs", "src/main.rs", "codec/src/lib.rs", "turn/src/lib.rs", "engine/src/lib.rs"] {
+    for file in [
+        "src/lib.rs",
+        "src/main.rs",
+        "codec/src/lib.rs",
+        "turn/src/lib.rs",
+        "engine/src/lib.rs",
+        "client/src/lib.rs",
+    ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{file} does not forbid unsafe code");
     }

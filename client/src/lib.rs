@@ -1,0 +1,29 @@
+//! A multi-session MQTT client.
+//!
+//! A [`Manager`](crate) runs any number of named sessions for one program, on I/O threads of its own: the
+//! thread-per-core runtime that the broker runs on. Every call may be made from any thread, with or without
+//! an async runtime, and from within handlers.
+//!
+//! - `machine` is one session's side of the protocol, without I/O; `host` is the [`ringmq_turn::Core`] that
+//!   runs many of them on one thread.
+//! - `link` is what the program's handles and the I/O threads share.
+//! - the rest is what a program calls.
+//!
+//! invariant: no code of the program's runs on an I/O thread, but for an [`Authenticator`]'s.
+#![forbid(unsafe_code)]
+
+mod auth;
+mod error;
+mod link;
+mod message;
+mod options;
+mod slot;
+mod status;
+
+pub use auth::{AuthError, Authenticator, Credentials, CredentialsProvider, Exchange};
+pub use error::{ConnectError, Error, is_temporary, is_timeout};
+pub use link::Overflow;
+pub use message::{Message, MessageProperties, Received, Topic};
+pub use options::{Backoff, LostSession, SessionOptions, Will};
+pub use ringmq_codec::{QoS, ReasonCode, RetainHandling, Version};
+pub use status::Status;

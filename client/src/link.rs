@@ -1,0 +1,467 @@
+//! What the program's handles and the I/O threads share.
+//!
+//! Requests go to an I/O thread through its [`Mailbox`]; messages to publish through the session's
+//! [`Outgoing`], so that a thousand of them are one request. Answers settle [`Slot`]s, messages go to the
+//! [`Target`]s that the session's [`Router`] names, and what happens to a session is told to its [`Watcher`].
+//! None of these may block or run the program's code: an I/O thread calls them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ringmq_codec::{PacketId, QoS, ReasonCode, SubscriptionOptions};
+use ringmq_turn::PeerId;
+
+use crate::auth::{AuthError, Credentials};
+use crate::error::Error;
+use crate::message::{Message, Received};
+use crate::options::SessionOptions;
+use crate::slot::Slot;
+use crate::status::Happening;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What our locks guard is whole after each statement, so a panic of a holder spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A session, numbered by its manager; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId(pub u32);
+
+/// What becomes of a publication: the broker's reason code once it is acknowledged (Success at QoS 0 once it
+/// was written), or why it failed.
+pub(crate) type Outcome = Result<ReasonCode, Error>;
+
+/// The place of a QoS 1 or 2 publication among all of its session, over all starts of the program that share a
+/// store. Its packet id follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Number(pub u64);
+
+/// Packet ids 1 to this are publications'; those above are for SUBSCRIBE and UNSUBSCRIBE.
+pub(crate) const PUBLICATION_IDS: u16 = 61_440;
+
+impl Number {
+    /// The packet id that it is sent under. Publications in flight are fewer than [`PUBLICATION_IDS`] apart.
+    pub fn packet_id(self) -> PacketId {
+        let id = (self.0 % u64::from(PUBLICATION_IDS)) as u16 + 1;
+        PacketId::new(id).expect("one is added to it")
+    }
+}
+
+/// A message on its way to the broker.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub message: Message,
+    /// Present at QoS 1 and 2.
+    pub number: Option<Number>,
+    /// When its Message Expiry Interval began, on the driver's monotonic clock; 0: when the core takes it.
+    pub since_ms: u64,
+    /// Told what becomes of it; absent where nobody asked.
+    pub delivery: Option<Arc<Slot<Outcome>>>,
+}
+
+/// A subscription that a session is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    pub filter: Arc<str>,
+    pub options: SubscriptionOptions,
+    /// MQTT 5; 0 for none.
+    pub subscription_id: u32,
+}
+
+/// What an I/O thread is asked to do.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Run a session; it connects at once.
+    Add(Arc<SessionShared>, Box<Begin>),
+    /// End a session: DISCONNECT, then [`Happening::Removed`].
+    Remove(SessionId),
+    /// Its [`Outgoing`] has publications.
+    Publications(SessionId),
+    /// Have this subscription from now on, and after every reconnect; the answer is SUBACK's reason code. While
+    /// there is no connection it waits for the next.
+    Subscribe(SessionId, Wanted, Arc<Slot<Outcome>>),
+    /// Have it no longer. Without a connection the answer is Success at once.
+    Unsubscribe(SessionId, Arc<str>, Arc<Slot<Outcome>>),
+    /// A received message is dealt with.
+    Acknowledge(SessionId, Acknowledgement),
+    /// A [`Target`] that was full has room: read on.
+    RoomAgain(SessionId),
+    /// Connect now, whatever the backoff says; also after [`Request::Disconnect`].
+    Connect(SessionId),
+    /// Disconnect and stay so.
+    Disconnect(SessionId),
+    /// End the connection (with a DISCONNECT) and open a new one, since certificates changed say.
+    Reconnect(SessionId),
+    /// Authenticate anew on the open connection (MQTT 5 section 4.12.1).
+    Reauthenticate(SessionId, Arc<Slot<Outcome>>),
+    /// What [`Watcher::needs_credentials`] asked for.
+    Credentials(SessionId, Result<Credentials, AuthError>),
+    /// The store has all changes up to this one, or failed.
+    Stored(SessionId, Result<u64, Arc<str>>),
+}
+
+/// Which received message an acknowledgement is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acknowledgement {
+    /// The session's connection that it came over, counted from 1. Another one knows nothing of it.
+    pub connection: u32,
+    pub packet_id: PacketId,
+}
+
+/// What a session starts with.
+#[derive(Debug, Default)]
+pub(crate) struct Begin {
+    /// One for each address of the options, registered with the runtime.
+    pub peers: Vec<PeerId>,
+    /// What its store kept.
+    pub restored: Restored,
+}
+
+/// What a session's store kept of an earlier run.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    /// QoS 1 and 2 messages that were not acknowledged, in order; whether PUBREC came for it already, in which case
+    /// its content is void.
+    pub publications: Vec<(Number, Message, bool)>,
+    /// The number of the next publication.
+    pub next: u64,
+    /// Packet ids of QoS 2 messages that were received and not released by the broker.
+    pub taken: Vec<PacketId>,
+    /// Subscriptions that the session had.
+    pub subscriptions: Vec<Wanted>,
+    /// It is not the first run: the broker may know the session.
+    pub resumes: bool,
+}
+
+/// What a session tells its store, in order. Publications are put there by who publishes, before they are
+/// queued.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum StoreChange {
+    /// A publication is done with.
+    Completed(Number),
+    /// PUBREC came: its content is not needed any more.
+    Released(Number),
+    /// A QoS 2 message of the broker was received. Its PUBREC waits for the store.
+    Taken(PacketId),
+    /// The broker released it.
+    Given(PacketId),
+    /// The broker does not know the session: nothing that was taken can come again.
+    Forgotten,
+    Subscribed(Wanted),
+    Unsubscribed(Arc<str>),
+}
+
+/// A session's store, as its core reaches it. Changes are carried out in order on another thread, which answers
+/// with [`Request::Stored`].
+pub(crate) trait StoreLink: Send + Sync + fmt::Debug {
+    /// Hands over a change; its number, counted from 1.
+    fn post(&self, change: StoreChange) -> u64;
+}
+
+/// Where requests for one I/O thread wait.
+pub(crate) struct Mailbox {
+    requests: Mutex<Vec<Request>>,
+    /// Has the core look into it. Called when the first request comes.
+    ring: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("requests", &lock(&self.requests).len()).finish()
+    }
+}
+
+impl Mailbox {
+    pub fn new(ring: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self { requests: Mutex::default(), ring }
+    }
+
+    pub fn post(&self, request: Request) {
+        let is_first = {
+            let mut requests = lock(&self.requests);
+            requests.push(request);
+            requests.len() == 1
+        };
+        if is_first {
+            (self.ring)();
+        }
+    }
+
+    /// For the core: swaps what waits with `empty`.
+    pub fn take(&self, empty: &mut Vec<Request>) {
+        debug_assert!(empty.is_empty());
+        std::mem::swap(&mut *lock(&self.requests), empty);
+    }
+}
+
+/// Publications that wait for the core, and the count of those that the session holds.
+#[derive(Debug, Default)]
+struct Queue {
+    publications: Vec<Publication>,
+    /// Accepted, and not yet written (QoS 0) or sent for the first time (QoS 1 and 2).
+    held: usize,
+    next: u64,
+    is_connected: bool,
+    is_gone: bool,
+    /// The core knows that there is something.
+    is_listed: bool,
+    /// Threads that wait for room.
+    waiting: u32,
+}
+
+/// The way of a session's publications to its core.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    queue: Mutex<Queue>,
+    room: Condvar,
+    /// Held while a publication is put into the store, so that both have one order.
+    pub storing: Mutex<()>,
+}
+
+/// Everything of a session that both sides know.
+pub(crate) struct SessionShared {
+    pub id: SessionId,
+    pub options: Arc<SessionOptions>,
+    pub mailbox: Arc<Mailbox>,
+    pub outgoing: Outgoing,
+    pub router: Arc<dyn Router>,
+    pub watcher: Arc<dyn Watcher>,
+    pub store: Option<Arc<dyn StoreLink>>,
+    pub metrics: SessionMetrics,
+}
+
+impl fmt::Debug for SessionShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionShared").field("id", &self.id).field("name", &self.options.name).finish()
+    }
+}
+
+/// The program's side.
+impl SessionShared {
+    fn room(&self, queue: &Queue) -> usize {
+        let options = &self.options;
+        let max = if queue.is_connected { options.queue_messages_max } else { options.offline_messages_max };
+        max.saturating_sub(queue.held)
+    }
+
+    /// Takes the number of the next QoS 1 or 2 publication. While `outgoing.storing` is held, or as part of
+    /// [`SessionShared::publish`].
+    pub fn take_number(&self) -> Number {
+        let mut queue = lock(&self.outgoing.queue);
+        queue.next += 1;
+        Number(queue.next - 1)
+    }
+
+    /// Numbers go on from here.
+    pub fn set_next_number(&self, next: u64) {
+        lock(&self.outgoing.queue).next = next;
+    }
+
+    /// Queues a publication, or gives it back: there is no room, or the session is gone. One at QoS 1 or 2
+    /// without a number gets the next.
+    pub fn publish(&self, mut publication: Publication) -> Result<(), (Publication, Error)> {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.is_gone {
+            return Err((publication, Error::Gone));
+        }
+        if self.room(&queue) == 0 {
+            let held = queue.held;
+            return Err((publication, Error::Full { held }));
+        }
+        if publication.number.is_none() && publication.message.qos != QoS::AtMostOnce {
+            publication.number = Some(Number(queue.next));
+            queue.next += 1;
+        }
+        queue.held += 1;
+        queue.publications.push(publication);
+        let is_news = !std::mem::replace(&mut queue.is_listed, true);
+        drop(queue);
+        if is_news {
+            self.mailbox.post(Request::Publications(self.id));
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room, or there is a connection no more to make some; whether there is room.
+    pub fn wait_for_room(&self, deadline: Instant) -> bool {
+        let mut queue = lock(&self.outgoing.queue);
+        loop {
+            if queue.is_gone || self.room(&queue) > 0 {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !queue.is_connected || left == Duration::ZERO {
+                return false;
+            }
+            queue.waiting += 1;
+            let (again, _) =
+                self.outgoing.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
+            queue = again;
+            queue.waiting -= 1;
+        }
+    }
+
+    /// How many messages wait to be sent.
+    pub fn held(&self) -> usize {
+        lock(&self.outgoing.queue).held
+    }
+}
+
+/// The core's side.
+impl SessionShared {
+    /// Swaps the publications that wait with `empty`.
+    pub fn take_publications(&self, empty: &mut Vec<Publication>) {
+        debug_assert!(empty.is_empty());
+        let mut queue = lock(&self.outgoing.queue);
+        queue.is_listed = false;
+        std::mem::swap(&mut queue.publications, empty);
+    }
+
+    /// So many of the publications that were taken are written, sent for the first time, or failed. Once a turn
+    /// and session: it wakes those who wait for room.
+    pub fn release(&self, count: usize) {
+        if count > 0 {
+            self.change(|queue| queue.held -= count);
+        }
+    }
+
+    /// The session has a connection, or has none any more.
+    pub fn set_connected(&self, is_connected: bool) {
+        self.change(|queue| queue.is_connected = is_connected);
+    }
+
+    /// No publication is accepted any more.
+    pub fn set_gone(&self) {
+        self.change(|queue| queue.is_gone = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = lock(&self.outgoing.queue);
+        change(&mut queue);
+        let waiting = queue.waiting;
+        drop(queue);
+        if waiting > 0 {
+            self.outgoing.room.notify_all();
+        }
+    }
+}
+
+/// Counts of one session; only its core adds.
+#[derive(Debug, Default)]
+pub(crate) struct SessionMetrics {
+    /// PUBLISH packets written, repetitions included, and their bytes.
+    pub messages_sent: AtomicU64,
+    pub bytes_sent: AtomicU64,
+    pub messages_received: AtomicU64,
+    pub bytes_received: AtomicU64,
+    /// Connections that failed or were lost, and publications and subscriptions that were refused.
+    pub errors: AtomicU64,
+    pub reconnects: AtomicU64,
+    /// Wall clock, milliseconds since 1970; 0 for never.
+    pub last_message_ms: AtomicU64,
+    pub last_error_ms: AtomicU64,
+    /// Subscriptions that the broker acknowledged.
+    pub subscriptions: AtomicU32,
+}
+
+/// Names the targets of a session's messages.
+pub(crate) trait Router: Send + Sync + fmt::Debug {
+    /// Changes whenever an answer of [`Router::targets`] may; what it answered may be kept until then. Cheap: an
+    /// atomic load.
+    fn version(&self) -> u64;
+
+    /// Where messages of this topic go; none: they are counted and dropped.
+    fn targets(&self, topic: &str) -> Vec<Arc<dyn Target>>;
+}
+
+/// What becomes of messages that a [`Target`] has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// QoS 1 and 2 messages are kept, but not acknowledged before they were taken, so that the session's Receive
+    /// Maximum slows the broker; QoS 0 messages are dropped and counted.
+    #[default]
+    Withhold,
+    /// The new message is dropped and counted.
+    DropNewest,
+    /// The oldest message is dropped and counted, the new one takes its place.
+    DropOldest,
+    /// Nothing is dropped: the session's connection is not read until there is room, which holds up everything
+    /// that the session would receive.
+    Pause,
+}
+
+/// A route of the program's that takes messages.
+pub(crate) trait Target: Send + Sync + fmt::Debug {
+    /// The policy; fixed for its life.
+    fn overflow(&self) -> Overflow;
+
+    /// How many messages fit. The core holds back the acknowledgement (with a token) of those beyond under
+    /// [`Overflow::Withhold`].
+    fn room(&self) -> usize;
+
+    /// Takes all of these, in order, or drops some by the policy; leaves the list empty. Once a turn.
+    fn put(&self, messages: &mut Vec<Received>);
+
+    /// Under [`Overflow::Pause`]: post [`Request::RoomAgain`] for this session when there is room again; false
+    /// when there is already.
+    fn wait_for_room(&self, session: &Arc<SessionShared>) -> bool;
+}
+
+/// Hears what happens to sessions.
+pub(crate) trait Watcher: Send + Sync + fmt::Debug {
+    fn happened(&self, session: &Arc<SessionShared>, happening: Happening);
+
+    /// A session with a [`crate::CredentialsProvider`] is about to connect: [`Request::Credentials`] is to follow.
+    fn needs_credentials(&self, session: &Arc<SessionShared>);
+
+    /// A session's store failed.
+    fn store_failed(&self, session: &Arc<SessionShared>, why: &str);
+}
+
+/// An acknowledgement that is owed to the broker, by so many routes.
+pub(crate) struct AckToken {
+    session: Arc<SessionShared>,
+    acknowledgement: Acknowledgement,
+    owed: AtomicU32,
+    /// Acknowledged by being taken from the route, not by the program.
+    is_automatic: bool,
+}
+
+impl fmt::Debug for AckToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.acknowledgement, f)
+    }
+}
+
+impl AckToken {
+    pub fn new(
+        session: Arc<SessionShared>,
+        acknowledgement: Acknowledgement,
+        owed: u32,
+        is_automatic: bool,
+    ) -> Self {
+        Self { session, acknowledgement, owed: AtomicU32::new(owed), is_automatic }
+    }
+
+    /// One of those who owe it is done.
+    pub fn used(&self) {
+        if self.owed.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.session.mailbox.post(Request::Acknowledge(self.session.id, self.acknowledgement));
+        }
+    }
+
+    pub fn is_automatic(&self) -> bool {
+        self.is_automatic
+    }
+}
+
+impl Received {
+    /// The message leaves its route for the program.
+    pub(crate) fn taken(&mut self) {
+        if self.ack.as_ref().is_some_and(|token| token.is_automatic()) {
+            self.ack();
+        }
+    }
+}
