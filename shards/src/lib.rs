@@ -19,6 +19,7 @@ mod ending;
 mod error;
 mod flight;
 mod lane;
+mod layers;
 mod listen;
 mod mesh;
 mod peer;
