@@ -10,9 +10,10 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use common::dialler::{Command, Event, Stage, at, stage};
+use common::wrapped::{Certificate, Kind};
 use common::{PATIENCE, config, connect, pattern, start_echo};
-use ringmq_shards::{Peer, RuntimeConfig, ShutdownReport};
-use ringmq_turn::{CloseReason, ConnectFailureKind};
+use ringmq_shards::{ListenerConfig, Peer, PeerAddress, RuntimeConfig, ShutdownReport};
+use ringmq_turn::{CloseReason, ConnectFailureKind, TransportFault};
 
 #[test]
 fn an_outbound_connection_carries_bytes_both_ways_and_ends_either_way() {
@@ -225,4 +226,121 @@ fn a_shard_serves_and_connects_to_itself() {
     drop(client);
     stage.tell(Command::Close(1));
     stage.end();
+}
+
+#[test]
+fn an_outbound_connection_goes_through_its_layers() {
+    let certificate = Certificate::new();
+    for kind in Kind::ALL {
+        let server = start_echo(certificate.config(kind, 2));
+        let addr = server.addresses()[0];
+        let stage = stage();
+        for ticket in 0..3 {
+            assert_eq!(stage.dial(ticket, certificate.peer(kind, addr.port())), Some(addr), "{kind:?}");
+            stage.echo(ticket, b"hello");
+            stage.echo(ticket, &pattern(3 << 20));
+        }
+        stage.tell(Command::Close(0));
+        stage.tell(Command::Close(1));
+        while server.handle().connections() > 1 {
+            std::thread::yield_now();
+        }
+        server.shutdown(Duration::ZERO).unwrap();
+        assert!(matches!(stage.event(), Event::Closed(2, _)));
+        stage.end();
+    }
+}
+
+#[test]
+fn a_unix_socket_is_connected_to_through_layers() {
+    let certificate = Certificate::new();
+    let path = std::env::temp_dir().join(format!("ringmq-outbound-layers-{}", std::process::id()));
+    for kind in Kind::WRAPPED {
+        let address = ListenerConfig::unix(&path).address;
+        let listener = ListenerConfig { address, ..certificate.listener(kind) };
+        let server = start_echo(RuntimeConfig { listeners: vec![listener], ..config(2) });
+        let stage = stage();
+        let peer = Peer { address: PeerAddress::Unix(path.clone()), ..certificate.peer(kind, 0) };
+        assert_eq!(stage.dial(0, peer), None);
+        stage.echo(0, &pattern(100_000));
+        stage.tell(Command::Close(0));
+        stage.end();
+        server.shutdown(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_stranger_is_not_connected_to() {
+    let (ours, strangers) = (Certificate::new(), Certificate::new());
+    for kind in [Kind::Tls, Kind::WebSocketOverTls] {
+        let server = start_echo(strangers.config(kind, 1));
+        let stage = stage();
+        let peer = stage.peer(ours.peer(kind, server.addresses()[0].port()));
+        for ticket in 0..3 {
+            let failure = stage.failure(ticket, peer);
+            assert_eq!(failure.kind, ConnectFailureKind::Transport(TransportFault::Certificate));
+            assert!(failure.detail.starts_with("cannot connect to localhost:"), "{}", failure.detail);
+        }
+        stage.end();
+        while server.handle().connections() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_far_end_that_answers_something_else_is_named() {
+    let certificate = Certificate::new();
+    for kind in Kind::WRAPPED {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stage = stage();
+        let peer = stage.peer(certificate.peer(kind, listener.local_addr().unwrap().port()));
+        let (not_spoken, answer) = match kind {
+            Kind::Tls | Kind::WebSocketOverTls => (TransportFault::NotTls, "220 mail.example ready\r\n"),
+            Kind::WebSocket | Kind::Plain => (TransportFault::NotWebSocket, "HTTP/1.1 404 Not Found\r\n\r\n"),
+        };
+        let table = [(answer, ConnectFailureKind::Transport(not_spoken)), ("", ConnectFailureKind::Closed)];
+        for (ticket, (answer, expected)) in table.into_iter().enumerate() {
+            stage.tell(Command::Connect(ticket as u64, peer));
+            let (mut far, _) = listener.accept().unwrap();
+            let mut some = [0; 16];
+            far.read_exact(&mut some).unwrap();
+            far.write_all(answer.as_bytes()).unwrap();
+            drop(far);
+            match stage.event() {
+                Event::Failed(failed, failure) => {
+                    assert_eq!((failed, failure.kind), (ticket as u64, expected), "{}", failure.detail);
+                    println!("{kind:?}: {}", failure.detail);
+                }
+                other => panic!("{kind:?}: {other:?}"),
+            }
+        }
+        stage.end();
+    }
+}
+
+#[test]
+fn a_handshake_that_hangs_can_be_given_up() {
+    let certificate = Certificate::new();
+    for kind in Kind::WRAPPED {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stage = stage();
+        let peer = stage.peer(certificate.peer(kind, listener.local_addr().unwrap().port()));
+        for ticket in 0..20 {
+            stage.tell(Command::Connect(ticket, peer));
+            let (mut far, _) = listener.accept().unwrap();
+            far.read_exact(&mut [0; 16]).unwrap();
+            assert_eq!(stage.runtime.handle().connections(), 1);
+            stage.tell(Command::GiveUp(ticket));
+            // The far end finds it closed, or reset under what it had not read.
+            let mut rest = Vec::new();
+            let _ = far.read_to_end(&mut rest);
+        }
+        // One more hangs when all ends.
+        stage.tell(Command::Connect(99, peer));
+        let (mut far, _) = listener.accept().unwrap();
+        far.read_exact(&mut [0; 16]).unwrap();
+        assert_eq!(stage.runtime.shutdown(PATIENCE).unwrap(), ShutdownReport::default());
+        assert_eq!(stage.events.try_iter().count(), 0, "{kind:?}");
+    }
 }
