@@ -47,7 +47,7 @@ struct Timer<T> {
 
 /// Timers that carry a small value and fire within a tick of 16 ms after their time, never before.
 ///
-/// Scheduling and cancelling cost a few links each; firing at most [`LEVELS`] moves a timer, which are
+/// Scheduling and cancelling cost a few links each; firing at most eight moves a timer, which are
 /// counted against the caller's budget, so that a million timers due at once are spread over many calls. A
 /// jump of the clock over empty slots costs nothing. Each shard owns one; its bound is its callers', 2^31
 /// timers at most.
