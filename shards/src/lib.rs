@@ -28,9 +28,11 @@ mod send;
 mod shard;
 mod shared;
 mod sys;
+mod tls;
 
 pub use crate::config::{ListenerConfig, RuntimeConfig};
 pub use crate::error::{Full, RingError, ShardFailure, StartError};
 pub use crate::probe::{Check, Verdict, probe};
 pub use crate::runtime::{Runtime, ShutdownReport, start};
 pub use crate::shared::Handle;
+pub use crate::tls::{ClientCertificate, ClientTls, ClientTlsFiles, ServerTls, TlsError, TlsFiles};
