@@ -3,7 +3,10 @@
 
 mod pki;
 
-use ringmq::config::{ClientCertificate, Config, FlagValue, Sources};
+use std::time::Duration;
+
+use ringmq::Broker;
+use ringmq::config::{ClientCertificate, Config, FlagValue, ListenerConfig, Sources};
 
 use pki::Pki;
 
@@ -209,4 +212,51 @@ fn what_is_accepted_is_printed_and_read_back() {
         config.listeners.0.iter().map(|listener| listener.requires_certificates()).collect();
     assert_eq!(requires, [true, false, false, false]);
     assert_eq!(config.listeners.0[1].client_certificate, Some(ClientCertificate::Optional));
+}
+
+#[test]
+fn a_program_listens_in_every_way_and_reads_certificates_again() {
+    let pki = Pki::new();
+    let socket = pki.path("socket");
+    let at = |address: &str| ListenerConfig::at(address.parse().unwrap());
+    let with_tls = |address: &str| ListenerConfig {
+        certificate: Some(pki.path("server.pem")),
+        key: Some(pki.path("server.key")),
+        ..at(address)
+    };
+    let broker = Broker::builder()
+        .shards(1)
+        .listen("127.0.0.1:0".parse().unwrap())
+        .listen_on(with_tls("tls://127.0.0.1:0"))
+        .listen_on(at("ws://127.0.0.1:0"))
+        .listen_on(with_tls("wss://127.0.0.1:0"))
+        .listen_on(at(&format!("unix:{}", socket.display())))
+        .start()
+        .unwrap();
+    let ports = broker.addresses();
+    let expect = [
+        format!("{}", ports[0]),
+        format!("tls://{}", ports[1]),
+        format!("ws://{}", ports[2]),
+        format!("wss://{}", ports[3]),
+        format!("unix:{}", socket.display()),
+    ];
+    assert!(broker.listening().map(ToString::to_string).eq(expect.clone()));
+    assert!(socket.exists());
+
+    let outcomes = |broker: &Broker| -> Vec<(String, bool)> {
+        let reloaded = broker.reload_certificates().into_iter();
+        reloaded.map(|reloaded| (reloaded.address.to_string(), reloaded.outcome.is_ok())).collect()
+    };
+    let all = |fine| vec![(expect[1].clone(), fine), (expect[3].clone(), fine)];
+    assert_eq!(outcomes(&broker), all(true));
+    pki.write("server.key", "no key\n");
+    assert_eq!(outcomes(&broker), all(false));
+    broker.shutdown(Duration::from_secs(30)).unwrap();
+    assert!(!socket.exists());
+
+    let error = Broker::builder().listen_on(with_tls("tls://127.0.0.1:0")).start().err().unwrap();
+    assert!(error.is_configuration() && error.to_string().contains("server.key"), "{error}");
+    let error = Broker::builder().listen_on(at("tls://127.0.0.1:0")).start().err().unwrap().to_string();
+    assert!(error.starts_with("configuration: tls://127.0.0.1:0 needs a certificate: set certificate too"), "{error}");
 }
