@@ -18,6 +18,7 @@ mod ending;
 mod error;
 mod flight;
 mod lane;
+mod layers;
 mod listen;
 mod mesh;
 mod peer;
