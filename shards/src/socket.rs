@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// A connected socket. Its options came with it from its listener.
+/// A socket that is connected, or is being. One that was accepted has its options from its listener.
 pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
@@ -21,6 +21,12 @@ impl Socket {
     /// The peer's address, unless it has gone already.
     pub fn remote(&self) -> Option<SocketAddr> {
         SockRef::from(&self.0).peer_addr().ok().and_then(|addr| addr.as_socket())
+    }
+
+    /// The address that it has here.
+    #[cfg(test)]
+    pub fn local(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.0).local_addr().ok().and_then(|addr| addr.as_socket())
     }
 
     /// Says that no more bytes follow.
