@@ -258,5 +258,8 @@ fn a_program_listens_in_every_way_and_reads_certificates_again() {
     let error = Broker::builder().listen_on(with_tls("tls://127.0.0.1:0")).start().err().unwrap();
     assert!(error.is_configuration() && error.to_string().contains("server.key"), "{error}");
     let error = Broker::builder().listen_on(at("tls://127.0.0.1:0")).start().err().unwrap().to_string();
-    assert!(error.starts_with("configuration: tls://127.0.0.1:0 needs a certificate: set certificate too"), "{error}");
+    assert!(
+        error.starts_with("configuration: tls://127.0.0.1:0 needs a certificate: set certificate too"),
+        "{error}"
+    );
 }
