@@ -257,6 +257,7 @@ fn sighup_without_certificates_changes_nothing() {
     drop(client(serving.address));
 }
 
+/// [MQTT-4.2-1]: over whatever brings bytes in order and without loss.
 #[test]
 fn a_unix_socket_is_served_with_the_permissions_asked_for_and_removed() {
     let dir = TempDir::new("socket");
@@ -278,6 +279,8 @@ fn a_unix_socket_is_served_with_the_permissions_asked_for_and_removed() {
     assert!(addresses.starts_with(&format!("[unix:{}, 127.0.0.1:", path.display())), "{addresses}");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     drop(connect(UnixStream::connect(&path).unwrap()));
+    let (_, tcp) = addresses.trim_end_matches(']').split_once(", ").unwrap();
+    drop(client(tcp.parse().unwrap()));
     let output = ringmq(&["doctor", "--json", "--listen", &format!("unix:{}", path.display())]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
