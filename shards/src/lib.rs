@@ -36,6 +36,7 @@ mod socket;
 mod sys;
 mod tls;
 mod unix;
+mod wrapped;
 
 pub use crate::config::{ListenAddress, ListenerConfig, RuntimeConfig, UnixListener};
 pub use crate::error::{Full, RingError, ShardFailure, StartError};

@@ -503,7 +503,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let conn = ConnId { slot: 0, generation: 1 };
         let mut send = |bytes: usize| {
-            let flight = Flight { conn, bytes: vec![7; bytes], shared: Vec::new(), done: 0 };
+            let flight = Flight { conn, bytes: vec![7; bytes], shared: Vec::new(), done: 0, wrapped: None };
             ring.send_now(ours.as_raw_fd(), flight);
             ring.enter();
             assert!(!ring.has_completions());
