@@ -230,6 +230,7 @@ def transports(request):
     pki = Pki()
     broker = AllTransports(request.param, pki)
     yield broker
+    broker.check_figures()
     status = broker.stop()
     pki.remove()
     assert status == 0, "".join(broker.log)

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import struct
+import warnings
 
 import pytest
 
@@ -121,8 +122,7 @@ def test_a_client_with_tls_on_a_plain_port(transports, kind):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with transports.via[kind].wire() as wire, pytest.raises((ssl.SSLError, ConnectionResetError)):
         context.wrap_socket(wire)
-    transports.ends["violations"] = transports.ends.get("violations", 0) + 1
-    transports.await_figure("clients/violations", transports.ends["violations"])
+    transports.expect("clients/violations")
 
 
 @pytest.mark.parametrize("kind", ["ws", "wss"])
@@ -187,7 +187,9 @@ def test_a_version_of_tls_that_is_too_old(transports):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     # OpenSSL offers it at this level of security only.
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     with via.wire() as wire, pytest.raises(ssl.SSLError):
         context.wrap_socket(wire)
     transports.expect_end("tls_handshake")
@@ -262,12 +264,15 @@ def connected(wire):
     assert read_frame(wire) == (BINARY, CONNACK)
 
 
+# The beginning of a PUBLISH of 3 MiB at QoS 0.
+LONG_PUBLISH = b"\x30\x80\x80\xc0\x01\x00\x01t" + bytes(1024 * 1024)
+
 FRAMES = {
     "text": (frame(TEXT, CONNECT), 1003, "frame_text"),
     "too large": (frame(BINARY, b"", length=2 * 1024 * 1024 + 1), 1009, "frame_too_large"),
     "too large to be": (frame(BINARY, b"", length=1 << 62), 1009, "frame_too_large"),
     "parts too large": (
-        frame(BINARY, bytes(1024 * 1024), fin=False) + frame(0, b"", length=1024 * 1024 + 1),
+        frame(BINARY, LONG_PUBLISH, fin=False) + frame(0, b"", length=1024 * 1024 + 1),
         1009,
         "frame_too_large",
     ),
@@ -307,7 +312,9 @@ def test_frames_cut_packets_as_they_like(transports):
         received = b""
         while len(received) < 7:
             received += read_frame(wire)[1]
-        assert received == b"\x90\x03\x00\x01\x00\xd0\x00"
+        # A PINGRESP need not wait for a SUBACK.
+        suback, pingresp = b"\x90\x03\x00\x01\x00", b"\xd0\x00"
+        assert received in (suback + pingresp, pingresp + suback)
         wire.sendall(frame(CLOSE, struct.pack("!H", 1000)))
         assert close_code(wire) == 1000
         assert read_to_end(wire) == b""

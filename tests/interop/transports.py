@@ -130,7 +130,7 @@ class Via:
 
 
 class AllTransports(Broker):
-    """A broker with all kinds of listeners. `ends` counts what tests made its transports end, by reason."""
+    """A broker with all kinds of listeners. `expected` says what tests made of its figures."""
 
     def __init__(self, shards, pki):
         config = pki.folder / "ringmq.toml"
@@ -138,7 +138,7 @@ class AllTransports(Broker):
         super().__init__("--config", str(config), "--shards", str(shards), listen=())
         self.pki = pki
         self.via = {kind: Via(kind, address, pki) for kind, address in zip(KINDS, self.addresses, strict=True)}
-        self.ends = {}
+        self.shards, self.expected = shards, {}
 
     def await_figure(self, name, value):
         """Waits until a figure has this value; it must not pass it."""
@@ -150,7 +150,20 @@ class AllTransports(Broker):
         watcher.disconnect()
         assert seen == value, name
 
+    def expect(self, figure, count=1):
+        """Expects a figure to grow. It is looked for at once, with one shard, and else when all is over, since
+        figures take a second to come."""
+        self.expected[figure] = self.expected.get(figure, 0) + count
+        if self.shards == 1:
+            self.await_figure(figure, self.expected[figure])
+
     def expect_end(self, reason, count=1):
-        """Waits until the transports have ended one connection more for this reason."""
-        self.ends[reason] = self.ends.get(reason, 0) + count
-        self.await_figure(f"transport/ended/{reason}", self.ends[reason])
+        """Expects the transports to end one connection more for this reason."""
+        self.expect(f"transport/ended/{reason}", count)
+
+    def check_figures(self):
+        """Nothing was counted but what was expected."""
+        reasons = ["timed_out", "gone", "not_tls", "tls_handshake", "certificate", "tls_record", "not_websocket"]
+        reasons += ["subprotocol", "frame_too_large", "frame_text", "websocket_frame"]
+        for figure in ["clients/violations"] + [f"transport/ended/{reason}" for reason in reasons]:
+            self.await_figure(figure, self.expected.get(figure, 0))
