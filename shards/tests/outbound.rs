@@ -171,6 +171,44 @@ fn what_is_given_up_is_not_answered() {
 }
 
 #[test]
+fn a_unix_socket_whose_queue_is_full_holds_nobody_else_up() {
+    let path = std::env::temp_dir().join(format!("ringmq-outbound-full-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let unix = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    let listener = unix();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let filling: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = unix();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address);
+            socket
+        })
+        .collect();
+    let stage = stage();
+    let peer = stage.peer(Peer::unix(&path));
+    stage.tell(Command::Connect(0, peer));
+    stage.tell(Command::Connect(1, peer));
+    stage.tell(Command::GiveUp(0));
+    let server = start_echo(config(1));
+    assert!(stage.dial(2, at(server.addresses()[0])).is_some());
+    stage.echo(2, b"hello");
+    stage.tell(Command::Close(2));
+    // The one that was not given up has its turn once the queue moves.
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = Vec::new();
+    while !matches!(stage.events.try_recv(), Ok(Event::Connected(1, None))) {
+        accepted.extend(listener.accept());
+    }
+    drop((accepted, listener, filling));
+    assert!(matches!(stage.event(), Event::Closed(1, _)));
+    stage.end();
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_shutdown_does_not_wait_for_what_is_being_opened() {
     let (_listener, _filling, full) = deaf();
     let stage = stage();

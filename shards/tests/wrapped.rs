@@ -118,6 +118,30 @@ fn a_connection_moves_with_its_layers_and_what_races_behind() {
     }
 }
 
+/// What follows the first byte at once meets the layers while the connection is on its way.
+#[test]
+fn a_goodbye_and_a_fault_move_along() {
+    let certificate = Certificate::new();
+    let runtime = start_sorter(certificate.config(Kind::WebSocket, 2));
+    for (number, last) in
+        [Message::Close(None), Message::Text("words".into())].into_iter().cycle().take(40).enumerate()
+    {
+        let mut client = Messages::over(tcp(runtime.addresses()[0]));
+        client.write_all(&[number as u8 / 2 % 2]).unwrap();
+        // Both in one segment.
+        client.socket.write(last.clone()).unwrap();
+        client.flush().unwrap();
+        loop {
+            match client.socket.read() {
+                Ok(Message::Binary(_)) => {}
+                Ok(Message::Close(_)) => break,
+                other => panic!("after {last:?}: {other:?}"),
+            }
+        }
+    }
+    end(runtime);
+}
+
 /// What the core under test tells.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
