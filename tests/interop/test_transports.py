@@ -3,6 +3,7 @@
 import os
 import signal
 import ssl
+import threading
 
 import pytest
 
@@ -143,5 +144,63 @@ def test_sighup_swaps_certificates_and_leaves_connections_alone(topic):
     assert subscriber.receive().payload == b"over both"
     with_new.disconnect()
     subscriber.disconnect()
+    assert broker.stop() == 0
+    pki.remove()
+
+
+def test_clients_are_told_of_a_stop(topic):
+    pki = Pki()
+    broker = AllTransports(2, pki)
+    peers = [via.peer("5").connect() for via in broker.via.values() for _ in range(2)]
+    assert broker.stop() == 0
+    assert [peer.ended() for peer in peers] == [0x8B] * len(peers)
+    pki.remove()
+
+
+def test_what_waits_for_a_slow_reader_arrives_whole_and_in_order(transports, via, topic):
+    publisher, subscriber = transports.via["tcp"].peer("5").connect(), via.peer("5").connect()
+    subscriber.subscribe(topic, qos=1)
+    # It reads nothing for as long as its thread rests.
+    subscriber.client.loop_stop()
+    payloads = [os.urandom(256 * 1024) for _ in range(30)]
+    for payload in payloads:
+        publisher.publish(topic, payload, qos=1)
+    subscriber.client.loop_start()
+    assert [message.payload for message in subscriber.receive_many(30)] == payloads
+    publisher.disconnect()
+    subscriber.disconnect()
+
+
+def test_new_certificates_under_load_fail_no_connection(topic):
+    pki = Pki()
+    broker = AllTransports(2, pki)
+    stop, failures, connected = threading.Event(), [], [0, 0, 0, 0]
+
+    def come_and_go(number):
+        via = broker.via[("tls", "mtls", "optional", "wss")[number]]
+        while not stop.is_set():
+            try:
+                peer = via.peer("5").connect()
+                peer.subscribe(f"{topic}/{number}", qos=1)
+                peer.publish(f"{topic}/{number}", b"x", qos=1)
+                assert peer.receive().payload == b"x"
+                peer.disconnect()
+                connected[number] += 1
+            except Exception as failure:
+                failures.append(failure)
+                return
+
+    threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        # Key and certificate are replaced one after the other, and read at any time in between.
+        broker.process.send_signal(signal.SIGHUP)
+        pki.issue("server", "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        broker.process.send_signal(signal.SIGHUP)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == [] and min(connected) > 0, (failures, connected)
     assert broker.stop() == 0
     pki.remove()
