@@ -205,7 +205,6 @@ pub(crate) fn runtime_config(config: &Config, connections_max: u32) -> ringmq_sh
         submission_entries: runtime.submission_entries,
         completion_entries: runtime.completion_entries,
         receive_buffers: runtime.receive_buffers,
-        ..ringmq_shards::RuntimeConfig::default()
     }
 }
 

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from transports import KINDS, AllTransports, Pki
+from conftest import Broker
+from transports import KINDS, AllTransports, Pki, Via
 
 
 @pytest.fixture(params=KINDS)
@@ -202,5 +203,21 @@ def test_new_certificates_under_load_fail_no_connection(topic):
     for thread in threads:
         thread.join()
     assert failures == [] and min(connected) > 0, (failures, connected)
+    assert broker.stop() == 0
+    pki.remove()
+
+
+def test_one_connection_too_many_is_told_so_in_any_layer():
+    pki = Pki()
+    listen = ["--listen", "tls://127.0.0.1:0", "--listen", "ws://127.0.0.1:0"]
+    listen += ["--tls-certificate", pki.path("server.pem"), "--tls-key", pki.path("server.key")]
+    broker = Broker("--shards", "2", "--connections-max", "4", listen=listen)
+    ways = [Via(kind, address, pki) for kind, address in zip(("tls", "ws"), broker.addresses, strict=True)]
+    peers = [via.peer("5").connect() for via in ways for _ in range(2)]
+    for via in ways:
+        with pytest.raises(AssertionError, match="Quota exceeded"):
+            via.peer("5").connect()
+    for peer in peers:
+        peer.disconnect()
     assert broker.stop() == 0
     pki.remove()
