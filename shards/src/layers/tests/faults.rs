@@ -224,6 +224,7 @@ fn who_does_not_speak_http_gets_no_answer_in_it() {
     }
 }
 
+/// [MQTT-6.0.0-4], [MQTT311-6.0.0-4]: whoever offers `mqtt` gets it.
 #[test]
 fn requests_for_upgrades_are_granted() {
     for (request, chosen) in [
@@ -340,6 +341,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// [MQTT-6.0.0-1], [MQTT311-6.0.0-1]: only binary frames carry anything.
 #[test]
 fn frames_that_break_the_rules_close_the_connection() {
     use TransportFault::{FrameText, FrameTooLarge, WebSocketFrame};
