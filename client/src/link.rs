@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use ringmq_codec::{PacketId, QoS, ReasonCode, SubscriptionOptions};
+use ringmq_codec::{PacketId, QoS, ReasonCode};
 use ringmq_turn::PeerId;
 
 use crate::auth::{AuthError, Credentials};
@@ -20,6 +20,7 @@ use crate::message::{Message, Received};
 use crate::options::SessionOptions;
 use crate::slot::Slot;
 use crate::status::Happening;
+pub(crate) use crate::store::{Number, PUBLICATION_IDS, Restored, StoreChange, Wanted};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What our locks guard is whole after each statement, so a panic of a holder spoils nothing.
@@ -67,22 +68,6 @@ pub(crate) struct SessionId(pub u32);
 /// was written), or why it failed.
 pub(crate) type Outcome = Result<ReasonCode, Error>;
 
-/// The place of a QoS 1 or 2 publication among all of its session, over all starts of the program that share a
-/// store. Its packet id follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Number(pub u64);
-
-/// Packet ids 1 to this are publications'; those above are for SUBSCRIBE and UNSUBSCRIBE.
-pub(crate) const PUBLICATION_IDS: u16 = 61_440;
-
-impl Number {
-    /// The packet id that it is sent under. Publications in flight are fewer than [`PUBLICATION_IDS`] apart.
-    pub fn packet_id(self) -> PacketId {
-        let id = (self.0 % u64::from(PUBLICATION_IDS)) as u16 + 1;
-        PacketId::new(id).expect("one is added to it")
-    }
-}
-
 /// A message on its way to the broker.
 #[derive(Debug)]
 pub(crate) struct Publication {
@@ -93,15 +78,6 @@ pub(crate) struct Publication {
     pub since_ms: u64,
     /// Told what becomes of it; absent where nobody asked.
     pub delivery: Option<Answer>,
-}
-
-/// A subscription that a session is to have.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wanted {
-    pub filter: Arc<str>,
-    pub options: SubscriptionOptions,
-    /// MQTT 5; 0 for none.
-    pub subscription_id: u32,
 }
 
 /// What an I/O thread is asked to do.
@@ -153,45 +129,35 @@ pub(crate) struct Begin {
     pub restored: Restored,
 }
 
-/// What a session's store kept of an earlier run.
-#[derive(Debug, Default)]
-pub(crate) struct Restored {
-    /// QoS 1 and 2 messages that were not acknowledged, in order; whether PUBREC came for it already, in which case
-    /// its content is void.
-    pub publications: Vec<(Number, Message, bool)>,
-    /// The number of the next publication.
-    pub next: u64,
-    /// Packet ids of QoS 2 messages that were received and not released by the broker.
-    pub taken: Vec<PacketId>,
-    /// Subscriptions that the session had.
-    pub subscriptions: Vec<Wanted>,
-    /// It is not the first run: the broker may know the session.
-    pub resumes: bool,
-}
-
-/// What a session tells its store, in order. Publications are put there by who publishes, before they are
-/// queued.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum StoreChange {
-    /// A publication is done with.
-    Completed(Number),
-    /// PUBREC came: its content is not needed any more.
-    Released(Number),
-    /// A QoS 2 message of the broker was received. Its PUBREC waits for the store.
-    Taken(PacketId),
-    /// The broker released it.
-    Given(PacketId),
-    /// The broker does not know the session: nothing that was taken can come again.
-    Forgotten,
-    Subscribed(Wanted),
-    Unsubscribed(Arc<str>),
-}
-
-/// A session's store, as its core reaches it. Changes are carried out in order on another thread, which answers
-/// with [`Request::Stored`].
+/// A session's store, as both sides reach it. Changes are carried out in order on another thread, which answers
+/// with [`Request::Stored`]; after a failure it tries again by itself.
 pub(crate) trait StoreLink: Send + Sync + fmt::Debug {
-    /// Hands over a change; its number, counted from 1.
+    /// For the core: hands over a change; its number, counted from 1. Takes no time.
     fn post(&self, change: StoreChange) -> u64;
+
+    /// Puts a QoS 1 or 2 publication into the store and then queues it. May wait for the store, not for room.
+    fn publish(&self, session: &Arc<SessionShared>, publication: Publication) -> Result<(), Error> {
+        session.publish(publication).map_err(|(_, error)| error)
+    }
+
+    /// The same without waiting: the slot is told when it is stored and queued.
+    fn publish_later(
+        &self,
+        session: &Arc<SessionShared>,
+        publication: Publication,
+        done: Arc<Slot<Result<(), Error>>>,
+    ) {
+        done.settle(self.publish(session, publication));
+    }
+
+    /// The session is gone: what was posted is carried out, then its name is free for another. May wait for the
+    /// store.
+    fn close(&self) {}
+
+    /// Forgets all that is kept of the session, which is gone; in place of [`StoreLink::close`].
+    fn erase(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -274,8 +240,6 @@ struct Queue {
 pub(crate) struct Outgoing {
     queue: Mutex<Queue>,
     room: Condvar,
-    /// Held while a publication is put into the store, so that both have one order.
-    pub storing: Mutex<()>,
 }
 
 /// Everything of a session that both sides know.
@@ -309,15 +273,7 @@ impl SessionShared {
         max.saturating_sub(queue.held)
     }
 
-    /// Takes the number of the next QoS 1 or 2 publication. While `outgoing.storing` is held, or as part of
-    /// [`SessionShared::publish`].
-    pub fn take_number(&self) -> Number {
-        let mut queue = lock(&self.outgoing.queue);
-        queue.next += 1;
-        Number(queue.next - 1)
-    }
-
-    /// Numbers go on from here.
+    /// Numbers go on from here: from what was restored, before anything is published.
     pub fn set_next_number(&self, next: u64) {
         lock(&self.outgoing.queue).next = next;
     }
@@ -339,6 +295,44 @@ impl SessionShared {
         }
         queue.held += 1;
         queue.publications.push(publication);
+        let is_news = !std::mem::replace(&mut queue.is_listed, true);
+        drop(queue);
+        if is_news {
+            self.mailbox.post(Request::Publications(self.id));
+        }
+        Ok(())
+    }
+
+    /// Counts a publication as held, which is to be put into the store first: [`SessionShared::queue_stored`] or
+    /// [`SessionShared::release`] is to follow.
+    pub fn reserve(&self) -> Result<(), Error> {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.is_gone {
+            return Err(Error::Gone);
+        }
+        if self.room(&queue) == 0 {
+            return Err(Error::Full { held: queue.held });
+        }
+        queue.held += 1;
+        Ok(())
+    }
+
+    /// The number that the next QoS 1 or 2 publication is to get. It stays the same until one is queued.
+    pub fn next_number(&self) -> Number {
+        Number(lock(&self.outgoing.queue).next)
+    }
+
+    /// Queues publications for which room was reserved, numbered from [`SessionShared::next_number`] on.
+    pub fn queue_stored(&self, publications: &mut Vec<Publication>) -> Result<(), Error> {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.is_gone {
+            return Err(Error::Gone);
+        }
+        for publication in &*publications {
+            assert_eq!(publication.number, Some(Number(queue.next)), "numbers follow each other");
+            queue.next += 1;
+        }
+        queue.publications.append(publications);
         let is_news = !std::mem::replace(&mut queue.is_listed, true);
         drop(queue);
         if is_news {
