@@ -34,6 +34,8 @@ mod session;
 mod slot;
 mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod threads;
 mod tls;
 

@@ -322,6 +322,11 @@ impl Manager {
         self.inner.exporters.lock().unwrap_or_else(PoisonError::into_inner).push(exporter);
     }
 
+    #[cfg(test)]
+    pub(crate) fn routes(&self) -> &Arc<Routes> {
+        &self.inner.routes
+    }
+
     /// Runs something on a thread of the handlers' pool.
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.inner.pool
@@ -729,3 +734,6 @@ impl fmt::Debug for AllReady {
         f.write_str("AllReady")
     }
 }
+
+#[cfg(test)]
+mod tests;
