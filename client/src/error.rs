@@ -38,6 +38,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The broker ended the connection with a DISCONNECT.
     #[error("the broker disconnected: {reason}{}", quoted(.said))]
@@ -46,6 +48,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The connection ended without a word.
     #[error("the connection was lost")]
@@ -68,6 +72,9 @@ pub enum ConnectError {
     /// Authentication failed on this side: no credentials, or the server did not prove itself.
     #[error("authentication failed: {0}")]
     Auth(#[from] AuthError),
+    /// The session's store failed, so that nothing may be acknowledged.
+    #[error("the session's store failed: {0}")]
+    Store(Box<str>),
 }
 
 fn quoted(text: &Option<Box<str>>) -> String {
@@ -87,9 +94,11 @@ impl ConnectError {
                 ConnectFailureKind::Transport(_) => false,
             },
             Self::Refused { reason, .. } | Self::Disconnected { reason, .. } => reason_is_temporary(*reason),
-            Self::TimedOut { .. } | Self::Lost | Self::Unresponsive { .. } | Self::WriteTimedOut { .. } => {
-                true
-            }
+            Self::TimedOut { .. }
+            | Self::Lost
+            | Self::Unresponsive { .. }
+            | Self::WriteTimedOut { .. }
+            | Self::Store(_) => true,
             Self::Protocol(_) | Self::Auth(_) => false,
         }
     }
@@ -111,6 +120,8 @@ fn reason_is_temporary(reason: ReasonCode) -> bool {
             | ReasonCode::MessageRateTooHigh
             | ReasonCode::QuotaExceeded
             | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MaximumConnectTime
+            | ReasonCode::UseAnotherServer
             | ReasonCode::UnspecifiedError
             | ReasonCode::ImplementationSpecificError
     )

@@ -49,16 +49,19 @@ impl Number {
     }
 }
 
+/// Who is told what becomes of a publication; absent where nobody asked.
+pub(crate) type Delivery = Option<Arc<Slot<Outcome>>>;
+
 /// A message on its way to the broker.
 #[derive(Debug)]
-pub(crate) struct Publication {
+pub(crate) struct Publication<T = Delivery> {
     pub message: Message,
     /// Present at QoS 1 and 2.
     pub number: Option<Number>,
     /// When its Message Expiry Interval began, on the driver's monotonic clock; 0: when the core takes it.
     pub since_ms: u64,
-    /// Told what becomes of it; absent where nobody asked.
-    pub delivery: Option<Arc<Slot<Outcome>>>,
+    /// Told what becomes of it.
+    pub delivery: T,
 }
 
 /// A subscription that a session is to have.
