@@ -62,6 +62,8 @@ struct Batch {
     shared: Arc<SessionShared>,
     target: Arc<dyn Target>,
     overflow: Overflow,
+    /// It acknowledges messages itself.
+    acknowledges: bool,
     /// Messages that fit, by the beginning of the turn.
     room: usize,
     messages: Vec<Received>,
@@ -73,12 +75,26 @@ pub(super) struct Batches {
     turn: u64,
     batches: Vec<Batch>,
     spare: Vec<Vec<Received>>,
+    /// Of the message at hand, by its targets.
+    holds: Vec<Hold>,
+    tokens: Vec<Option<Arc<AckToken>>>,
+}
+
+/// Whether a target holds a message's acknowledgement back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    No,
+    /// Until it was taken from the target, which is full.
+    Withheld,
+    /// Until the program, or the target itself, acknowledges.
+    Manual,
 }
 
 impl Default for Batches {
     fn default() -> Self {
         // No target was seen in turn 0.
-        Self { turn: 1, batches: Vec::new(), spare: Vec::new() }
+        let (batches, spare) = (Vec::new(), Vec::new());
+        Self { turn: 1, batches, spare, holds: Vec::new(), tokens: Vec::new() }
     }
 }
 
@@ -100,28 +116,49 @@ impl Batches {
 
         let may_wait = arrival.publish.qos != QoS::AtMostOnce;
         let is_manual = shared.options.manual_acks && may_wait;
-        let mut withheld = 0;
+        self.holds.clear();
         for place in places {
             let batch = self.batch_of(&mut targets[*place as usize], slot, shared);
-            withheld += u32::from(batch.is_full());
+            let hold = match may_wait {
+                false => Hold::No,
+                true if is_manual || batch.acknowledges => Hold::Manual,
+                true if batch.is_full() => Hold::Withheld,
+                true => Hold::No,
+            };
+            self.holds.push(hold);
         }
-        let token = match (is_manual, may_wait, withheld) {
-            (true, ..) => Some(token(shared, arrival, places.len() as u32, false)),
-            (false, true, 1..) => Some(token(shared, arrival, withheld, true)),
-            (false, ..) => None,
-        };
+        let is_held = may_wait && self.holds.iter().any(|hold| *hold != Hold::No);
+        if is_held {
+            self.put_tokens(shared, arrival);
+        }
         let received = received(topic, shared, arrival);
-        for place in others {
+        for (nth, place) in others.iter().enumerate() {
+            let ack = if is_held { self.tokens[nth].take() } else { None };
             let batch = &mut self.batches[targets[*place as usize].batch as usize];
-            batch.push(received.clone(), token.as_ref(), is_manual);
+            batch.messages.push(Received { ack, ..received.clone() });
         }
+        let ack = if is_held { self.tokens[others.len()].take() } else { None };
         let batch = &mut self.batches[targets[*last as usize].batch as usize];
-        batch.push(received, token.as_ref(), is_manual);
-        match token {
-            None => Take::Now,
-            // The routes have what is withheld, and will give it to the program. What it has not acknowledged
-            // it gets again.
-            Some(_) => Take::Later { is_kept: !is_manual },
+        batch.messages.push(Received { ack, ..received });
+        if !is_held {
+            return Take::Now;
+        }
+        // The routes have what is withheld, and will give it to the program. What the program did not acknowledge
+        // it gets again.
+        Take::Later { is_kept: !self.holds.contains(&Hold::Manual) }
+    }
+
+    /// A token for each of the routes that hold the acknowledgement.
+    #[cold]
+    fn put_tokens(&mut self, shared: &Arc<SessionShared>, arrival: &Arrival<'_>) {
+        let packet_id = arrival.publish.packet_id.expect("above QoS 0 there is one");
+        let acknowledgement = Acknowledgement { connection: arrival.connection, packet_id };
+        let held = self.holds.iter().filter(|hold| **hold != Hold::No);
+        let are_automatic: Vec<bool> = held.map(|hold| *hold == Hold::Withheld).collect();
+        let mut tokens = AckToken::for_routes(shared, acknowledgement, &are_automatic);
+        self.tokens.clear();
+        for hold in &self.holds {
+            self.tokens.push(if *hold == Hold::No { None } else { tokens.next() });
         }
     }
 
@@ -135,8 +172,9 @@ impl Batches {
                 Overflow::Withhold | Overflow::Pause => target.room(),
                 Overflow::DropNewest | Overflow::DropOldest => usize::MAX,
             };
-            let messages = self.spare.pop().unwrap_or_default();
-            self.batches.push(Batch { slot, shared: shared.clone(), target, overflow, room, messages });
+            let (acknowledges, messages) = (target.acknowledges(), self.spare.pop().unwrap_or_default());
+            let shared = shared.clone();
+            self.batches.push(Batch { slot, shared, target, overflow, acknowledges, room, messages });
         }
         &mut self.batches[routed.batch as usize]
     }
@@ -168,22 +206,6 @@ impl Batch {
     fn is_full(&self) -> bool {
         self.overflow == Overflow::Withhold && self.messages.len() >= self.room
     }
-
-    fn push(&mut self, mut received: Received, token: Option<&Arc<AckToken>>, is_manual: bool) {
-        received.ack = token.filter(|_| is_manual || self.is_full()).cloned();
-        self.messages.push(received);
-    }
-}
-
-fn token(
-    shared: &Arc<SessionShared>,
-    arrival: &Arrival<'_>,
-    owed: u32,
-    is_automatic: bool,
-) -> Arc<AckToken> {
-    let packet_id = arrival.publish.packet_id.expect("above QoS 0 there is one");
-    let acknowledgement = Acknowledgement { connection: arrival.connection, packet_id };
-    Arc::new(AckToken::new(shared.clone(), acknowledgement, owed, is_automatic))
 }
 
 /// A message as the program gets it.

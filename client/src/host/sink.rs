@@ -1,5 +1,6 @@
 //! Where the answers of a host's machines go.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use ringmq_codec::ConnAck;
@@ -48,6 +49,11 @@ impl Sink for HostSink<'_> {
     fn connected(&mut self, connack: &ConnAck<'_>) {
         let glue = &mut *self.glue;
         glue.was_up = true;
+        let bytes_max = connack.properties.packet_bytes_max.map_or(u32::MAX, NonZeroU32::get);
+        glue.shared.broker_packet_bytes_max.store(bytes_max, Ordering::Relaxed);
+        if let Some(information) = connack.properties.response_information {
+            glue.shared.set_response_information(information);
+        }
         glue.shared.set_connected(true);
         let (address, session_present) = (usize::from(glue.address), connack.session_present);
         glue.shared.watcher.happened(&glue.shared, Happening::Connected { address, session_present });
