@@ -142,13 +142,13 @@ fn host_and_port(authority: &str, scheme: &Scheme) -> Result<(Box<str>, u16), St
 
 fn unknown_scheme(given: &str) -> String {
     let known = "mqtt://, mqtts://, ws://, wss:// or unix:";
-    let is_near = |name: &str| {
-        let changes = distance(given, name);
-        changes == 1 || changes == 2 && given.len() > 2 && given.as_bytes()[0] == name.as_bytes()[0]
-    };
-    match SCHEMES.iter().find(|scheme| is_near(scheme.name)) {
-        Some(Scheme { name, .. }) => format!("did you mean {name}://? One of {known} must come first"),
-        None => format!("one of {known} must come first"),
+    let near = SCHEMES.iter().map(|scheme| (distance(given, scheme.name), scheme.name)).min();
+    let is_near = |name: &str| given.len() > 2 && given.as_bytes()[0] == name.as_bytes()[0];
+    match near {
+        Some((changes, name)) if changes == 1 || changes == 2 && is_near(name) => {
+            format!("did you mean {name}://? One of {known} must come first")
+        }
+        Some(_) | None => format!("one of {known} must come first"),
     }
 }
 
