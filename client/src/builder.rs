@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::link::PUBLICATION_IDS;
 use crate::message::MessageProperties;
 use crate::options::{Backoff, LostSession, SessionOptions, Will};
+use crate::store::Store;
 use crate::tls::Tls;
 
 /// The longest string that MQTT can carry.
@@ -40,6 +41,7 @@ pub struct SessionBuilder {
     provider: Option<Arc<dyn CredentialsProvider>>,
     tls: Option<Tls>,
     sources: Vec<IpAddr>,
+    is_paused: bool,
     /// The first value that was out of its range.
     fault: Option<Error>,
 }
@@ -51,6 +53,7 @@ pub(crate) struct Plan {
     pub addresses: Vec<Address>,
     pub tls: Tls,
     pub sources: Vec<IpAddr>,
+    pub is_paused: bool,
 }
 
 fn invalid(what: &'static str, given: impl Display, remedy: impl Into<String>) -> Error {
@@ -71,6 +74,7 @@ impl SessionBuilder {
             provider: None,
             tls: None,
             sources: Vec::new(),
+            is_paused: false,
             fault: None,
         }
     }
@@ -81,12 +85,7 @@ impl SessionBuilder {
     }
 
     /// A session with one broker, spoken to over TLS, and a login there.
-    pub fn secure(
-        name: impl Into<String>,
-        address: impl Into<String>,
-        tls: Tls,
-        login: Credentials,
-    ) -> Self {
+    pub fn secure(name: impl Into<String>, address: impl Into<String>, tls: Tls, login: Credentials) -> Self {
         let mut builder = Self::new(name).broker(address).tls(tls);
         builder.credentials = login;
         builder
@@ -94,7 +93,6 @@ impl SessionBuilder {
 }
 
 /// Where to, and who.
-#[must_use]
 impl SessionBuilder {
     /// Adds a broker's address: `mqtt://host`, `mqtts://host`, `ws://host/path`, `wss://host/path`, with
     /// `:port` where it is not 1883, 8883, 80 or 443, or `unix:/path`. Several are tried in order, until one
@@ -156,7 +154,6 @@ impl SessionBuilder {
 }
 
 /// The session at the broker.
-#[must_use]
 impl SessionBuilder {
     /// Resumes what the broker kept of an earlier run, instead of starting clean. MQTT 3 sessions are then kept
     /// by the broker whenever the connection ends. Default clean.
@@ -170,7 +167,9 @@ impl SessionBuilder {
     pub fn session_expiry(mut self, time: Duration) -> Self {
         match u32::try_from(time.as_secs()) {
             Ok(seconds) => self.options.session_expiry_s = seconds,
-            Err(_) => self.fault("session_expiry", time.as_secs(), "at most 4,294,967,295 s, which is for ever"),
+            Err(_) => {
+                self.fault("session_expiry", time.as_secs(), "at most 4,294,967,295 s, which is for ever")
+            }
         }
         self
     }
@@ -216,9 +215,25 @@ impl SessionBuilder {
     }
 }
 
-/// Connections: how long, how often.
-#[must_use]
+/// What outlives the connection, or the process.
 impl SessionBuilder {
+    /// Keeps what is under way in a store; see [`crate::store`]. Default none: it is kept in memory, as long as the
+    /// session is not removed.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.options.store = Some(store);
+        self
+    }
+}
+
+/// Connections: how long, how often.
+impl SessionBuilder {
+    /// Waits for [`crate::Session::connect`] before it connects, so that routes and stores can be set up first. By
+    /// default it connects at once.
+    pub fn paused(mut self) -> Self {
+        self.is_paused = true;
+        self
+    }
+
     /// How long a connection may take, CONNACK included. Default 30 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.options.connect_timeout_ms = self.time_ms("connect_timeout", time, 1);
@@ -262,7 +277,6 @@ impl SessionBuilder {
 }
 
 /// Bounds.
-#[must_use]
 impl SessionBuilder {
     /// Messages that may wait to be sent while there is a connection; at least 1. Default 10,000.
     pub fn queue_messages_max(mut self, max: usize) -> Self {
@@ -372,13 +386,14 @@ impl SessionBuilder {
         if let Some(authenticator) = &self.options.authenticator {
             string("the authentication method", authenticator.method())?;
         }
-        self.options.credentials = self.source()?;
+        self.options.credentials = self.login()?;
         self.options.addresses = self.addresses.into_iter().map(Box::from).collect();
         let tls = self.tls.unwrap_or_default();
-        Ok(Plan { options: self.options, addresses, tls, sources: self.sources })
+        let Self { options, sources, is_paused, .. } = self;
+        Ok(Plan { options, addresses, tls, sources, is_paused })
     }
 
-    fn source(&mut self) -> Result<CredentialsSource, Error> {
+    fn login(&mut self) -> Result<CredentialsSource, Error> {
         let fixed = std::mem::take(&mut self.credentials);
         if fixed == Credentials::default() {
             return Ok(self.provider.take().map_or(CredentialsSource::None, CredentialsSource::Provider));
@@ -395,7 +410,11 @@ impl SessionBuilder {
             return Err(invalid("the password", "***", "at most 65,535 bytes"));
         }
         if fixed.user.is_none() && self.options.version != Version::V5 {
-            return Err(invalid("a password without a user name", "***", "MQTT 3 wants a user(), MQTT 5 does not"));
+            return Err(invalid(
+                "a password without a user name",
+                "***",
+                "MQTT 3 wants a user(), MQTT 5 does not",
+            ));
         }
         Ok(CredentialsSource::Fixed(fixed))
     }

@@ -155,7 +155,7 @@ impl Stage {
             io,
             mailbox,
             shared,
-            begin: Some(Box::new(Begin { peers, restored })),
+            begin: Some(Box::new(Begin { peers, restored, is_paused: false })),
             diary,
             inboxes,
             tape,
