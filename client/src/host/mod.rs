@@ -10,6 +10,8 @@ mod attempts;
 mod backoff;
 mod requests;
 mod routes;
+#[cfg(test)]
+mod seeded;
 mod session;
 mod sink;
 #[cfg(test)]
@@ -29,7 +31,7 @@ use crate::link::{Mailbox, Publication, Request};
 use crate::machine::End;
 use backoff::Chance;
 use routes::Batches;
-use session::{Session, State};
+use session::Session;
 use sink::HostSink;
 
 /// Look into the mailbox.
@@ -82,7 +84,8 @@ impl Host {
     }
 
     /// How many sessions it runs.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.sessions.len()
     }
 
@@ -267,7 +270,7 @@ impl Core for Host {
                 },
             },
         };
-        glue.state = State::Stopped { by_program: false };
+        glue.note_stray();
         self.lost(slot, why, io);
     }
 
