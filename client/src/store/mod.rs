@@ -13,7 +13,9 @@
 //! A store that fails says so: to who publishes, as an [`crate::Error::Store`]; to who watches events, where it
 //! fails at anything else. Nothing goes on without the store in the meantime.
 
+mod encoding;
 mod error;
+mod file;
 mod keeper;
 mod kept;
 mod memory;
@@ -25,9 +27,11 @@ use std::time::Duration;
 use crate::message::Message;
 
 pub use error::StoreError;
+pub use file::{Durability, File, FileOptions};
 pub(crate) use kept::PUBLICATION_IDS;
 pub use kept::{Number, Restored, StoreChange, Wanted};
 pub use memory::{Memory, MemoryBounds};
+pub use ringmq_storage::LogFigures;
 pub(crate) use threads::Stores;
 
 /// Keeps sessions by name.

@@ -1,0 +1,7 @@
+//! What every store has in common, and what each does on its own.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod common;
+mod file;
+mod file_kill;
+mod memory;
