@@ -19,6 +19,8 @@ mod file;
 mod keeper;
 mod kept;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod threads;
 
 use std::fmt;
@@ -31,6 +33,8 @@ pub use file::{Durability, File, FileOptions};
 pub(crate) use kept::PUBLICATION_IDS;
 pub use kept::{Number, Restored, StoreChange, Wanted};
 pub use memory::{Memory, MemoryBounds};
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisOptions};
 pub use ringmq_storage::LogFigures;
 pub(crate) use threads::Stores;
 
@@ -67,8 +71,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// time as [`SessionStore::apply`], which then is about earlier publications.
     fn put(&self, publications: &[(Number, Message)]) -> Result<(), StoreError>;
 
-    /// Carries out changes, in order. Some may have been carried out before, and what they are about may be
-    /// unknown.
+    /// Carries out changes, in order. After a failure they are repeated, with those that came since behind them, so
+    /// some may have been carried out before; what they are about may be unknown.
     fn apply(&self, changes: &[StoreChange]) -> Result<(), StoreError>;
 
     /// Forgets the session, as if it had never been.

@@ -3,5 +3,9 @@
 
 mod common;
 mod file;
-mod file_kill;
+mod kill;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_server;

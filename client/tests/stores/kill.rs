@@ -1,19 +1,31 @@
-//! A process that publishes into a store on disk is killed; nothing that was kept may be missing.
+//! A process that publishes into a store is killed; nothing that was kept may be missing.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use ringmq_client::store::{Durability, File, FileOptions, Number, Store, StoreChange};
 
 use crate::common::{Scratch, message};
 
-/// Where the child finds the store's directory.
-const PATH: &str = "RINGMQ_TEST_STORE";
-const DURABILITY: &str = "RINGMQ_TEST_DURABILITY";
+/// Tells the child which store to open: `written PATH`, `synced PATH` or `redis ADDRESS`.
+const STORE: &str = "RINGMQ_TEST_STORE";
 
-fn options(durability: Durability) -> FileOptions {
-    FileOptions { durability, segment_bytes: 256 * 1024, bytes_max: 16 << 20 }
+fn open(store: &str) -> Arc<dyn Store> {
+    let (kind, place) = store.split_once(' ').unwrap();
+    let on_disk = |durability| {
+        let options = FileOptions { durability, segment_bytes: 256 * 1024, bytes_max: 16 << 20 };
+        let store = File::open(place, options).unwrap();
+        assert_eq!(store.reports(), [] as [&str; 0]);
+        Arc::new(store)
+    };
+    match kind {
+        "written" => on_disk(Durability::Written),
+        "synced" => on_disk(Durability::Synced),
+        #[cfg(feature = "redis")]
+        "redis" => Arc::new(ringmq_client::store::Redis::new(place, Default::default()).unwrap()),
+        other => panic!("there is no store {other}"),
+    }
 }
 
 fn payload(number: u64) -> String {
@@ -25,12 +37,7 @@ fn payload(number: u64) -> String {
 #[test]
 #[ignore = "the other test runs it in a process of its own"]
 fn child() {
-    let path = std::env::var_os(PATH).expect("the other test sets it");
-    let durability = match std::env::var(DURABILITY).as_deref() {
-        Ok("synced") => Durability::Synced,
-        _ => Durability::Written,
-    };
-    let store = File::open(path, options(durability)).unwrap();
+    let store = open(&std::env::var(STORE).expect("the other test sets it"));
     let session = store.open("s").unwrap();
     let restored = session.restore().unwrap();
     for (number, _, _) in &restored.publications {
@@ -49,37 +56,39 @@ fn child() {
     }
 }
 
-fn spawn(path: &Path, durability: &str) -> Child {
+fn spawn(store: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "file_kill::child", "--ignored", "--nocapture"])
-        .env(PATH, path)
-        .env(DURABILITY, durability)
+        .args(["--exact", "kill::child", "--ignored", "--nocapture"])
+        .env(STORE, store)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-#[test]
-fn what_was_kept_survives_kill_9() {
-    for (durability, name, rounds, lines) in
-        [(Durability::Written, "written", 8, 400), (Durability::Synced, "synced", 3, 40)]
-    {
-        let scratch = Scratch::new("kill");
-        let mut kept = None;
-        for round in 0..rounds {
-            let mut child = spawn(&scratch.0, name);
-            let mut reader = BufReader::new(child.stderr.take().unwrap()).lines();
-            let wanted = lines + round * 37;
-            // Killed while it goes on, then read to the last line that it wrote.
-            for line in reader.by_ref().take(wanted) {
-                kept = number_in(&line.unwrap()).or(kept);
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
-            kept = reader.map_while(Result::ok).filter_map(|line| number_in(&line)).last().or(kept);
-            check(&scratch.0, options(durability), kept.unwrap());
+/// Has children publish and kills them, so many times, after so many lines.
+pub fn kill_again_and_again(store: &str, rounds: usize, lines: usize) {
+    let mut kept = None;
+    for round in 0..rounds {
+        let mut child = spawn(store);
+        let mut reader = BufReader::new(child.stderr.take().unwrap()).lines();
+        let wanted = lines + round * 37;
+        // Killed while it goes on, then read to the last line that it wrote.
+        for line in reader.by_ref().take(wanted) {
+            kept = number_in(&line.unwrap()).or(kept);
         }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kept = reader.map_while(Result::ok).filter_map(|line| number_in(&line)).last().or(kept);
+        check(store, kept.unwrap());
+    }
+}
+
+#[test]
+fn what_was_kept_on_disk_survives_kill_9() {
+    for (kind, rounds, lines) in [("written", 8, 400), ("synced", 3, 40)] {
+        let scratch = Scratch::new("kill");
+        kill_again_and_again(&format!("{kind} {}", scratch.0.display()), rounds, lines);
     }
 }
 
@@ -88,9 +97,8 @@ fn number_in(line: &str) -> Option<u64> {
 }
 
 /// All up to the last one that was told, and at most one more.
-fn check(path: &Path, options: FileOptions, last: u64) {
-    let store = File::open(path, options).unwrap();
-    assert_eq!(store.reports(), [] as [&str; 0]);
+fn check(store: &str, last: u64) {
+    let store = open(store);
     let restored = store.open("s").unwrap().restore().unwrap();
     assert!(restored.next == last + 1 || restored.next == last + 2, "next {} after {last}", restored.next);
     let tenths: Vec<u64> = (0..=last).filter(|number| number % 10 == 0).collect();
