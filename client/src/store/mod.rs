@@ -78,3 +78,6 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Forgets the session, as if it had never been.
     fn remove(&self) -> Result<(), StoreError>;
 }
+
+#[cfg(test)]
+mod tests;
