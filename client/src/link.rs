@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ringmq_codec::{PacketId, QoS, ReasonCode};
@@ -24,6 +25,39 @@ pub(crate) use crate::store::{Number, PUBLICATION_IDS, Restored, StoreChange, Wa
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What our locks guard is whole after each statement, so a panic of a holder spoils nothing.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where an answer is given: the other end of a [`Slot`] that is waited for. Dropped without an answer, wherever
+/// that happens, it says that the session is gone, so that nobody waits for ever.
+#[derive(Debug)]
+pub(crate) struct Answer(Option<Arc<Slot<Outcome>>>);
+
+impl Answer {
+    /// Both ends.
+    pub fn new() -> (Self, Arc<Slot<Outcome>>) {
+        let slot = Arc::new(Slot::default());
+        (Self(Some(Arc::clone(&slot))), slot)
+    }
+
+    /// One that nobody waits for.
+    pub fn unwatched() -> Self {
+        Self(None)
+    }
+
+    /// Gives the answer.
+    pub fn settle(mut self, outcome: Outcome) {
+        if let Some(slot) = self.0.take() {
+            slot.settle(outcome);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.settle(Err(Error::Gone));
+        }
+    }
 }
 
 /// A session, numbered by its manager; never used again.
@@ -43,7 +77,7 @@ pub(crate) struct Publication {
     /// When its Message Expiry Interval began, on the driver's monotonic clock; 0: when the core takes it.
     pub since_ms: u64,
     /// Told what becomes of it; absent where nobody asked.
-    pub delivery: Option<Arc<Slot<Outcome>>>,
+    pub delivery: Option<Answer>,
 }
 
 /// What an I/O thread is asked to do.
@@ -57,9 +91,9 @@ pub(crate) enum Request {
     Publications(SessionId),
     /// Have this subscription from now on, and after every reconnect; the answer is SUBACK's reason code. While
     /// there is no connection it waits for the next.
-    Subscribe(SessionId, Wanted, Arc<Slot<Outcome>>),
+    Subscribe(SessionId, Wanted, Answer),
     /// Have it no longer. Without a connection the answer is Success at once.
-    Unsubscribe(SessionId, Arc<str>, Arc<Slot<Outcome>>),
+    Unsubscribe(SessionId, Arc<str>, Answer),
     /// A received message is dealt with.
     Acknowledge(SessionId, Acknowledgement),
     /// A [`Target`] that was full has room: read on.
@@ -71,7 +105,7 @@ pub(crate) enum Request {
     /// End the connection (with a DISCONNECT) and open a new one, since certificates changed say.
     Reconnect(SessionId),
     /// Authenticate anew on the open connection (MQTT 5 section 4.12.1).
-    Reauthenticate(SessionId, Arc<Slot<Outcome>>),
+    Reauthenticate(SessionId, Answer),
     /// What [`Watcher::needs_credentials`] asked for.
     Credentials(SessionId, Result<Credentials, AuthError>),
     /// The store has all changes up to this one, or failed.
@@ -126,16 +160,22 @@ pub(crate) trait StoreLink: Send + Sync + fmt::Debug {
     }
 }
 
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Vec<Request>,
+    is_closed: bool,
+}
+
 /// Where requests for one I/O thread wait.
 pub(crate) struct Mailbox {
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Requests>,
     /// Has the core look into it. Called when the first request comes.
     ring: Box<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("requests", &lock(&self.requests).len()).finish()
+        f.debug_struct("Mailbox").field("requests", &lock(&self.requests).waiting.len()).finish()
     }
 }
 
@@ -144,21 +184,36 @@ impl Mailbox {
         Self { requests: Mutex::default(), ring }
     }
 
+    /// Leaves a request; after [`Mailbox::close`] it is dropped.
     pub fn post(&self, request: Request) {
-        let is_first = {
-            let mut requests = lock(&self.requests);
-            requests.push(request);
-            requests.len() == 1
-        };
+        let mut requests = lock(&self.requests);
+        if requests.is_closed {
+            drop(requests);
+            // Outside the lock: the drop answers who waits.
+            drop(request);
+            return;
+        }
+        requests.waiting.push(request);
+        let is_first = requests.waiting.len() == 1;
+        drop(requests);
         if is_first {
             (self.ring)();
         }
     }
 
+    /// The I/O thread has ended: nothing is taken any more.
+    pub fn close(&self) {
+        let mut requests = lock(&self.requests);
+        requests.is_closed = true;
+        let dropped = std::mem::take(&mut requests.waiting);
+        drop(requests);
+        drop(dropped);
+    }
+
     /// For the core: swaps what waits with `empty`.
     pub fn take(&self, empty: &mut Vec<Request>) {
         debug_assert!(empty.is_empty());
-        std::mem::swap(&mut *lock(&self.requests), empty);
+        std::mem::swap(&mut lock(&self.requests).waiting, empty);
     }
 }
 
@@ -175,6 +230,9 @@ struct Queue {
     is_listed: bool,
     /// Threads that wait for room.
     waiting: u32,
+    /// Tasks that do, and the key of the next.
+    wakers: Vec<(u64, Waker)>,
+    next_waker: u64,
 }
 
 /// The way of a session's publications to its core.
@@ -194,6 +252,11 @@ pub(crate) struct SessionShared {
     pub watcher: Arc<dyn Watcher>,
     pub store: Option<Arc<dyn StoreLink>>,
     pub metrics: SessionMetrics,
+    /// Largest packet that the broker accepts, as its last CONNACK said; set by the core.
+    pub broker_packet_bytes_max: AtomicU32,
+    /// Response Information of the last CONNACK that had some: what topics for answers begin with (MQTT 5 section
+    /// 4.10). Set by the core.
+    pub response_information: Mutex<Option<Arc<str>>>,
 }
 
 impl fmt::Debug for SessionShared {
@@ -297,6 +360,38 @@ impl SessionShared {
         }
     }
 
+    /// The same for a task, which keeps `key` between calls and gives it to [`SessionShared::forget_waiter`]
+    /// at the end.
+    pub fn poll_room(&self, key: &mut Option<u64>, context: &Context<'_>) -> Poll<bool> {
+        let mut queue = lock(&self.outgoing.queue);
+        let has_room = queue.is_gone || self.room(&queue) > 0;
+        if has_room || !queue.is_connected {
+            return Poll::Ready(has_room);
+        }
+        let key = *key.get_or_insert_with(|| {
+            queue.next_waker += 1;
+            queue.next_waker
+        });
+        queue.wakers.retain(|(other, _)| *other != key);
+        queue.wakers.push((key, context.waker().clone()));
+        Poll::Pending
+    }
+
+    /// A task waits no longer.
+    pub fn forget_waiter(&self, key: Option<u64>) {
+        if let Some(key) = key {
+            lock(&self.outgoing.queue).wakers.retain(|(other, _)| *other != key);
+        }
+    }
+
+    /// Its I/O thread has ended: what waits is dropped, and nothing more is accepted.
+    pub fn abandon(&self) {
+        self.set_gone();
+        let dropped = std::mem::take(&mut lock(&self.outgoing.queue).publications);
+        // Outside the lock: the drop answers who waits.
+        drop(dropped);
+    }
+
     /// How many messages wait to be sent.
     pub fn held(&self) -> usize {
         lock(&self.outgoing.queue).held
@@ -335,10 +430,13 @@ impl SessionShared {
         let mut queue = lock(&self.outgoing.queue);
         change(&mut queue);
         let waiting = queue.waiting;
+        let wakers = std::mem::take(&mut queue.wakers);
         drop(queue);
         if waiting > 0 {
             self.outgoing.room.notify_all();
         }
+        // Outside the lock: a waker runs code of others.
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -390,6 +488,13 @@ pub enum Overflow {
 pub(crate) trait Target: Send + Sync + fmt::Debug {
     /// The policy; fixed for its life.
     fn overflow(&self) -> Overflow;
+
+    /// Whether it acknowledges messages itself, when they have arrived where it sends them. Then each of its QoS 1
+    /// and 2 messages comes with a token that is not automatic, whatever [`Target::room`] and the session's
+    /// `manual_acks` say.
+    fn acknowledges(&self) -> bool {
+        false
+    }
 
     /// How many messages fit. The core holds back the acknowledgement (with a token) of those beyond under
     /// [`Overflow::Withhold`].
