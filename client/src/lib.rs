@@ -15,7 +15,9 @@
 
 mod auth;
 mod error;
+mod host;
 mod link;
+mod machine;
 mod message;
 mod options;
 mod slot;
