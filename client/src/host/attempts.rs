@@ -225,7 +225,8 @@ impl Host {
 fn is_final(why: &ConnectError, credentials: &CredentialsSource) -> bool {
     match why {
         ConnectError::Refused {
-            reason: ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword, ..
+            reason: ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword,
+            ..
         } if matches!(credentials, CredentialsSource::Provider(_)) => false,
         ConnectError::Refused { .. } | ConnectError::Disconnected { .. } => !why.is_temporary(),
         ConnectError::Transport { .. }

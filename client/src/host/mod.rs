@@ -20,8 +20,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use ringmq_codec::ReasonCode;
 use ringmq_turn::{
-    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Io, ShardId, Slab,
-    SyncFailure, SyncTicket, Wheel, make_room_for,
+    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Io, ShardId,
+    Slab, SyncFailure, SyncTicket, Wheel, make_room_for,
 };
 
 use crate::error::ConnectError;
@@ -186,7 +186,8 @@ impl Host {
             && !machine.is_paused()
         {
             io.pause(conn);
-            machine.set_paused(true, &HostSink { io, conn: Some(conn), slot, glue, batches: &mut self.batches });
+            machine
+                .set_paused(true, &HostSink { io, conn: Some(conn), slot, glue, batches: &mut self.batches });
         }
         let due_ms = machine.due_ms().min(glue.due_ms());
         match glue.timer {
@@ -205,7 +206,8 @@ impl Host {
     fn put_batches(&mut self) {
         for (slot, id) in self.batches.put() {
             // It may have been removed since.
-            if let Some(session) = self.sessions.get_mut(slot).filter(|session| session.glue.shared.id == id) {
+            if let Some(session) = self.sessions.get_mut(slot).filter(|session| session.glue.shared.id == id)
+            {
                 session.glue.targets_full += 1;
                 self.touch(slot);
             }

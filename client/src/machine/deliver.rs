@@ -113,8 +113,7 @@ impl<T> Machine<T> {
             return breach(ReasonCode::ProtocolError, format!("PUBREL {id} came before PUBREC was sent"));
         }
         let is_known = self.incoming.release(id);
-        let reason =
-            if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         // Also when it is not known: what the store was told of its end may have been lost. The server gives the
         // id to another message once it has PUBCOMP.
         match sink.store(StoreChange::Given(id)) {

@@ -39,7 +39,9 @@ struct Taken {
 pub(super) enum Novelty {
     New,
     /// It was taken on an earlier connection; whether the store was told.
-    Again { is_posted: bool },
+    Again {
+        is_posted: bool,
+    },
     /// It came on this connection before.
     Repeated,
 }

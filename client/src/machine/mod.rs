@@ -12,8 +12,8 @@
 //!
 //! invariant: an idle session owns no buffer, queue or table beyond its subscriptions.
 
-mod alive;
 mod aliases;
+mod alive;
 mod ask;
 mod connect;
 mod deliver;
@@ -38,8 +38,8 @@ use crate::auth::{AuthError, Exchange};
 use crate::error::Error;
 use crate::link::{Outcome, Publication, Restored, StoreChange};
 use crate::options::SessionOptions;
-use alive::Clock;
 use aliases::{AliasesIn, AliasesOut};
+use alive::Clock;
 use incoming::Incoming;
 use subscriptions::Subscriptions;
 use window::{Stage, Window};

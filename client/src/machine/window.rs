@@ -111,7 +111,12 @@ impl<T> Window<T> {
                 publication: None,
             });
         }
-        self.flights.push_back(Flight { stage, is_repeat: true, is_open: false, publication: Some(publication) });
+        self.flights.push_back(Flight {
+            stage,
+            is_repeat: true,
+            is_open: false,
+            publication: Some(publication),
+        });
     }
 
     /// The place of the flight under an id, unless it is done.
