@@ -177,3 +177,86 @@ pub(super) fn decode_value(value: &[u8], now_ms: u64) -> Option<(Message, bool)>
     };
     Some((fields.message(now_ms)?, false))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        proptest::collection::vec(any::<char>(), 0..6)
+            .prop_map(|chars| chars.into_iter().filter(|c| *c != '\0').collect())
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+    }
+
+    prop_compose! {
+        fn properties()(
+            payload_is_text in any::<bool>(),
+            content_type in proptest::option::of(text()),
+            response_topic in proptest::option::of("[a-z/]{1,8}"),
+            correlation_data in proptest::option::of(bytes()),
+            user in proptest::collection::vec((text(), text()), 0..4),
+        ) -> Option<Box<MessageProperties>> {
+            let response_topic = response_topic.map(Topic::from);
+            let all = MessageProperties { payload_is_text, content_type, response_topic, correlation_data, user };
+            (all != MessageProperties::default()).then(|| Box::new(all))
+        }
+    }
+
+    prop_compose! {
+        fn message()(
+            topic in "[a-zü/$]{1,12}",
+            payload in bytes(),
+            is_twice in any::<bool>(),
+            retain in any::<bool>(),
+            message_expiry_s in proptest::option::of(any::<u32>()),
+            properties in properties(),
+        ) -> Message {
+            let qos = if is_twice { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            Message { topic: topic.into(), payload, qos, retain, message_expiry_s, properties }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_gives_back_its_message(message in message(), number in any::<u64>(), now_ms in 1..1u64 << 60) {
+            let value = encode_value(Number(number), &message, now_ms);
+            prop_assert_eq!(decode_value(&value, now_ms), Some((message.clone(), false)));
+            for end in 0..value.len() {
+                prop_assert_eq!(decode_value(&value[..end], now_ms), None);
+            }
+            prop_assert_eq!(decode_properties(&encode_properties(&message)), Some(message.properties));
+        }
+
+        #[test]
+        fn other_bytes_are_no_value(mut value in proptest::collection::vec(any::<u8>(), 0..64)) {
+            decode_value(&value, 1);
+            if let Some(first) = value.first_mut() {
+                *first = WHOLE;
+            }
+            if value.len() > 10 {
+                value[9] = 0x32;
+                value[10] = (value.len() - 11) as u8;
+            }
+            decode_value(&value, 1);
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_life_is_rounded_up() {
+        for (expires_at_ms, now_ms, left) in [
+            (0, 5, None),
+            (1000, 1000, Some(0)),
+            (999, 1000, Some(0)),
+            (1001, 1000, Some(1)),
+            (3000, 1000, Some(2)),
+            (u64::MAX, 1, Some(u32::MAX)),
+        ] {
+            assert_eq!(left_s(expires_at_ms, now_ms), left, "{expires_at_ms} at {now_ms}");
+        }
+    }
+}

@@ -1,33 +1,11 @@
 //! Behaviours that all stores share: scripts of what a session tells its store, and what it finds afterwards.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use ringmq_client::store::{Number, Restored, SessionStore, Store, StoreChange, StoreError, Wanted};
 use ringmq_client::{Message, MessageProperties, PacketId, QoS, RetainHandling, SubscriptionOptions};
 
 use StoreChange::{Completed, Forgotten, Given, Released, Subscribed, Taken, Unsubscribed};
-
-/// A path of this test's own, which is removed at the end.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    pub fn new(test: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ringmq-client-{test}-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// One thing that a session tells its store.
 pub enum Step {

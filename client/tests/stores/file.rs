@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use ringmq_client::store::{Durability, File, FileOptions, Number, Store, StoreChange, StoreError};
 
-use crate::common::{Scratch, check, entries, id, message, text};
+use crate::common::{check, entries, id, message, text};
+use crate::scratch::Scratch;
 
 const SMALL: FileOptions =
     FileOptions { durability: Durability::Written, segment_bytes: 256 * 1024, bytes_max: 2 << 20 };

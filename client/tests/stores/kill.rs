@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ringmq_client::store::{Durability, File, FileOptions, Number, Store, StoreChange};
 
-use crate::common::{Scratch, message};
+use crate::common::message;
+use crate::scratch::Scratch;
 
 /// Tells the child which store to open: `written PATH`, `synced PATH` or `redis ADDRESS`.
 const STORE: &str = "RINGMQ_TEST_STORE";

@@ -9,3 +9,4 @@ mod memory;
 mod redis;
 #[cfg(feature = "redis")]
 mod redis_server;
+mod scratch;

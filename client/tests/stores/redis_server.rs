@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use crate::common::Scratch;
+use crate::scratch::Scratch;
 
 /// A server on a port of its own, which ends with this.
 pub struct RedisServer {
