@@ -1,6 +1,7 @@
 //! Sessions with a store that does as it is told.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -143,6 +144,8 @@ impl Setup {
             watcher: Arc::new(Nobody),
             store: Some(link),
             metrics: SessionMetrics::default(),
+            broker_packet_bytes_max: AtomicU32::new(u32::MAX),
+            response_information: Mutex::default(),
         });
         session.set_next_number(restored.next);
         Self { session, calls: Mutex::new(calls), answers, rings: Mutex::new(rings), stores }
