@@ -308,7 +308,12 @@ mod tests {
             self.is_kept
         }
 
-        #[derive(Default)]
+        fn room_again(waiter: Self::Waiter) {
+            waiter.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[derive(Default)]
     struct Stage {
         told: Arc<Mutex<Vec<String>>>,
     }
