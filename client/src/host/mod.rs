@@ -10,6 +10,8 @@ mod attempts;
 mod backoff;
 mod requests;
 mod routes;
+#[cfg(test)]
+mod seeded;
 mod session;
 mod sink;
 #[cfg(test)]
@@ -267,7 +269,7 @@ impl Core for Host {
                 },
             },
         };
-        glue.state = State::Stopped { by_program: false };
+        glue.note_stray();
         self.lost(slot, why, io);
     }
 

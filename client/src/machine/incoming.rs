@@ -98,6 +98,13 @@ impl Incoming {
         Novelty::Again { is_posted: taken.is_posted }
     }
 
+    /// A message under this id of an earlier connection is another one.
+    pub fn forget_earlier(&mut self, id: PacketId) {
+        if self.taken.get(&id).is_some_and(|taken| !taken.is_here) {
+            self.taken.remove(&id);
+        }
+    }
+
     /// The store is told of a message.
     pub fn posted(&mut self, id: PacketId) {
         if let Some(taken) = self.taken.get_mut(&id) {

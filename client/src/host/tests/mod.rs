@@ -20,7 +20,7 @@
 mod connect;
 mod deliver;
 mod notation;
-mod program;
+pub(super) mod program;
 mod publish;
 mod session;
 mod subscribe;
