@@ -1,9 +1,19 @@
 //! The client against a broker in this process, over sockets.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[path = "../crash/program.rs"]
+#[allow(dead_code, reason = "the crash tests use all of it")]
+mod program;
+#[path = "../../client/tests/stores/redis_server.rs"]
+#[allow(dead_code, reason = "the tests of stores use all of it")]
+mod redis_server;
+#[path = "../../client/tests/stores/scratch.rs"]
+mod scratch;
+
 mod many;
 mod messages;
 mod outages;
+mod stores;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};

@@ -94,7 +94,7 @@ fn every_option_reaches_the_session() {
         .plan()
         .unwrap();
     let options = plan.options;
-    assert_eq!(options.addresses, ["mqtts://a".into(), "unix:/b".into()]);
+    assert_eq!(options.addresses, [Box::<str>::from("mqtts://a"), Box::from("unix:/b")]);
     assert_eq!(plan.addresses.len(), 2);
     assert_eq!(plan.tls, Tls::ca_file("ca.pem"));
     assert_eq!(plan.sources.len(), 1);
