@@ -288,6 +288,21 @@ impl<T: Default> Machine<T> {
 }
 
 impl<T> Machine<T> {
+    /// What was restored has lived until now.
+    pub fn begin_at(&mut self, now_ms: u64) {
+        for at in 0..self.window.len() {
+            if let Some(publication) = &mut self.window.at(at).publication {
+                publication.since_ms = now_ms;
+            }
+        }
+        for at in 0..self.queue.len() {
+            let publication = &mut self.queue[at];
+            publication.since_ms = now_ms;
+            let message_expiry_s = publication.message.message_expiry_s;
+            self.note_expiry(now_ms, message_expiry_s);
+        }
+    }
+
     fn version(&self) -> Version {
         self.options.version
     }
