@@ -1,13 +1,16 @@
 //! Sessions against the broker's engine, through a network that does all that a contract allows.
 
+mod ledger;
 mod rig;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ringmq_codec::{QoS, Version, matches};
 use ringmq_sim::{Rng, for_each_seed};
 
 use super::tests::program::Inbox;
+use crate::error::Error;
 use crate::link::{Overflow, Request};
 use crate::options::{Backoff, SessionOptions};
 use rig::{Key, Rig, is_delivered};
@@ -53,7 +56,7 @@ fn populate(rig: &mut Rig) -> Vec<(usize, &'static str, QoS)> {
         let options = persistent(&format!("s{at}"), &mut rig.rng);
         let filter = *rig.rng.pick(&FILTERS);
         let route = inbox(filter, &mut rig.rng);
-        assert_eq!(rig.add(options, vec![route]), at);
+        assert_eq!(rig.add(at % 2, options, vec![route], None), at);
         let qos = *rig.rng.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce]);
         rig.subscribe(at, filter, qos);
         subscriptions.push((at, filter, qos));
@@ -74,15 +77,14 @@ fn publish_anything(rig: &mut Rig) {
 /// The program has a session do something.
 fn meddle(rig: &mut Rig) {
     let at = rig.rng.below(rig.programs.len());
-    let id = rig.programs[at].shared.id;
     match rig.rng.below(3) {
-        0 => rig.request(Request::Reconnect(id)),
+        0 => rig.request(at, Request::Reconnect),
         1 => {
-            rig.request(Request::Disconnect(id));
+            rig.request(at, Request::Disconnect);
             rig.pass(50);
-            rig.request(Request::Connect(id));
+            rig.request(at, Request::Connect);
         }
-        _ => rig.request(Request::Connect(id)),
+        _ => rig.request(at, Request::Connect),
     }
 }
 
@@ -119,7 +121,14 @@ fn check_arrivals(rig: &Rig, subscriptions: &[(usize, &'static str, QoS)]) {
                 let qos = published.qos.min(*granted);
                 let count = counts.get(&published.key).copied().unwrap_or(0);
                 let outcome = published.outcome.get().expect("all are settled");
-                assert!(is_delivered(&outcome), "{:?}: {outcome:?}", published.key);
+                // Who waited for it may have gone with the process.
+                let is_kept = publisher.store.is_some() && published.qos != QoS::AtMostOnce;
+                let is_gone = publisher.store.is_some() && matches!(outcome, Err(Error::Gone));
+                assert!(is_delivered(&outcome) || is_gone, "{:?}: {outcome:?}", published.key);
+                if is_gone && !is_kept {
+                    assert!(count <= 1, "{:?}", published.key);
+                    continue;
+                }
                 // A program that acknowledges by itself gets again what it has not.
                 let is_manual = program.shared.options.manual_acks
                     || program.inboxes.inboxes.lock().unwrap().iter().any(|inbox| inbox.acknowledges);
@@ -205,6 +214,49 @@ fn through_restarts_of_a_forgetful_broker() {
     });
 }
 
+/// Processes that publish are killed. What their stores kept arrives, and at QoS 2 once. [MQTT-4.1.0-1]
+#[test]
+fn through_crashes_of_publishers_with_stores() {
+    for_each_seed("host::seeded::through_crashes_of_publishers_with_stores", 150, |seed| {
+        let mut rig = Rig::new(seed);
+        let mut subscriptions = Vec::new();
+        for at in 0..4 {
+            let mut options = persistent(&format!("s{at}"), &mut rig.rng);
+            let (filter, is_subscriber) = (*rig.rng.pick(&FILTERS), at >= 2);
+            options.manual_acks &= !is_subscriber;
+            let route = Inbox { acknowledges: false, ..inbox(filter, &mut rig.rng) };
+            let store = (!is_subscriber || rig.rng.chance(0.5)).then(Arc::default);
+            rig.add(at / 2, options, vec![route], store);
+            if is_subscriber {
+                rig.subscribe(at, filter, QoS::ExactlyOnce);
+                subscriptions.push((at, filter, QoS::ExactlyOnce));
+            }
+        }
+        rig.settle();
+        for _ in 0..1 + rig.rng.below(4) {
+            for _ in 0..40 {
+                let ms = 1 + rig.rng.below(20) as u64;
+                rig.pass(ms);
+                if rig.rng.chance(0.5) {
+                    rig.take(2);
+                }
+                if rig.rng.chance(0.7) {
+                    let (at, topic) = (rig.rng.below(2), *rig.rng.pick(&TOPICS));
+                    let qos = *rig.rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+                    rig.publish(at, topic, qos);
+                }
+                if rig.rng.chance(0.1) {
+                    rig.harm();
+                }
+            }
+            rig.crash(0);
+        }
+        rig.settle();
+        check_arrivals(&rig, &subscriptions);
+        rig.finish();
+    });
+}
+
 /// Everything is removed amid everything else.
 #[test]
 fn removed_amid_the_storm() {
@@ -212,8 +264,8 @@ fn removed_amid_the_storm() {
         let mut rig = Rig::new(seed);
         populate(&mut rig);
         storm(&mut rig, 50, 0.3);
-        for program in &rig.programs {
-            rig.request(Request::Remove(program.shared.id));
+        for at in 0..rig.programs.len() {
+            rig.request(at, Request::Remove);
         }
         rig.pass(20);
         for program in &rig.programs {

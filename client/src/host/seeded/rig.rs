@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use ringmq_codec::{QoS, ReasonCode, SubscriptionOptions};
 use ringmq_engine::{Engine, EngineConfig, Limits};
-use ringmq_sim::{ClientId, Network, Rng, World};
+use ringmq_sim::{ClientId, Network, Rng, START, World};
 use ringmq_turn::{ConnectFailure, ConnectFailureKind, PeerId, ShardId};
 
 use super::super::tests::program::{Diary, Inbox, Inboxes};
 use super::super::{Host, Look};
+use super::ledger::Ledger;
 use crate::error::Error;
 use crate::link::{
-    Answer, Begin, Mailbox, Outcome, Publication, Request, SessionId, SessionMetrics, SessionShared, Wanted,
+    Answer, Begin, Mailbox, Outcome, Publication, Request, SessionId, SessionMetrics, SessionShared,
+    StoreLink, Wanted,
 };
 use crate::message::{Message, Received};
 use crate::options::SessionOptions;
@@ -53,6 +55,8 @@ pub(super) struct Published {
 
 /// One session, as its program sees it.
 pub(super) struct Program {
+    pub side: usize,
+    pub store: Option<Arc<Ledger>>,
     pub shared: Arc<SessionShared>,
     pub diary: Arc<Diary>,
     pub story: Vec<String>,
@@ -63,8 +67,9 @@ pub(super) struct Program {
     pub asked: Vec<(String, Arc<Slot<Outcome>>)>,
 }
 
-/// A connection between the two worlds.
+/// A connection between a side's world and the broker's.
 struct Wire {
+    side: usize,
     /// The far end of the host's connection, and that of the broker's.
     near: ClientId,
     far: ClientId,
@@ -72,13 +77,29 @@ struct Wire {
     far_ended: bool,
 }
 
+/// A process with sessions.
+struct Side {
+    hosts: World<Host>,
+    mailbox: Arc<Mailbox>,
+    rang: Arc<AtomicBool>,
+}
+
+impl Side {
+    fn new(seed: u64, network: &Network) -> Self {
+        let rang = Arc::new(AtomicBool::new(false));
+        let bell = rang.clone();
+        let mailbox = Arc::new(Mailbox::new(Box::new(move || bell.store(true, Ordering::Relaxed))));
+        let hosts = World::new(seed, 1, network.clone(), |_, seed| Host::new(mailbox.clone(), seed));
+        Self { hosts, mailbox, rang }
+    }
+}
+
+/// Processes with sessions, and the broker.
 pub(super) struct Rig {
-    pub hosts: World<Host>,
+    sides: Vec<Side>,
     pub brokers: World<Engine>,
     pub rng: Rng,
     pub programs: Vec<Program>,
-    mailbox: Arc<Mailbox>,
-    rang: Arc<AtomicBool>,
     wires: Vec<Wire>,
     /// Nobody listens.
     pub is_down: bool,
@@ -105,19 +126,14 @@ impl Rig {
             inflight_messages_max: *rng.pick(&[1, 2, 10, 1024]),
             ..Limits::default()
         };
-        let rang = Arc::new(AtomicBool::new(false));
-        let bell = rang.clone();
-        let mailbox = Arc::new(Mailbox::new(Box::new(move || bell.store(true, Ordering::Relaxed))));
         let shards = 1 + rng.below(3);
-        let hosts = World::new(seed, 1, network.clone(), |_, seed| Host::new(mailbox.clone(), seed));
+        let sides = vec![Side::new(seed, &network), Side::new(seed + 1, &network)];
         let brokers = broker(seed, shards, &network, &limits);
         Self {
-            hosts,
+            sides,
             brokers,
             rng,
             programs: Vec::new(),
-            mailbox,
-            rang,
             wires: Vec::new(),
             is_down: false,
             limits,
@@ -128,25 +144,21 @@ impl Rig {
         }
     }
 
-    /// Adds a session with its routes.
-    pub fn add(&mut self, options: SessionOptions, inboxes: Vec<Inbox>) -> usize {
-        let (diary, routes) = (Arc::new(Diary::default()), Arc::new(Inboxes::default()));
+    /// Adds a session with its routes to a side.
+    pub fn add(
+        &mut self,
+        side: usize,
+        options: SessionOptions,
+        inboxes: Vec<Inbox>,
+        store: Option<Arc<Ledger>>,
+    ) -> usize {
+        let routes = Arc::new(Inboxes::default());
         inboxes.into_iter().for_each(|inbox| drop(routes.add(inbox)));
-        let peers = (0..options.addresses.len() as u32).map(PeerId).collect();
-        let shared = Arc::new(SessionShared {
-            id: SessionId(self.programs.len() as u32),
-            options: Arc::new(options),
-            mailbox: self.mailbox.clone(),
-            outgoing: Default::default(),
-            router: routes.clone(),
-            watcher: diary.clone(),
-            store: None,
-            metrics: SessionMetrics::default(),
-            broker_packet_bytes_max: Default::default(),
-            response_information: Default::default(),
-        });
-        self.mailbox.post(Request::Add(shared.clone(), Box::new(Begin { peers, ..Begin::default() })));
+        let id = self.programs.len() as u32;
+        let (shared, diary) = self.begin(side, id, Arc::new(options), &routes, store.as_ref());
         self.programs.push(Program {
+            side,
+            store,
             shared,
             diary,
             story: Vec::new(),
@@ -158,8 +170,77 @@ impl Rig {
         self.programs.len() - 1
     }
 
-    pub fn request(&self, request: Request) {
-        self.mailbox.post(request);
+    /// Begins a session in a process, with what its store kept.
+    fn begin(
+        &mut self,
+        side: usize,
+        id: u32,
+        options: Arc<SessionOptions>,
+        routes: &Arc<Inboxes>,
+        store: Option<&Arc<Ledger>>,
+    ) -> (Arc<SessionShared>, Arc<Diary>) {
+        let diary = Arc::new(Diary::default());
+        let peers = (0..options.addresses.len() as u32).map(PeerId).collect();
+        let restored = store.map(|store| store.restore(&mut self.rng)).unwrap_or_default();
+        let mailbox = &self.sides[side].mailbox;
+        let shared = Arc::new(SessionShared {
+            id: SessionId(id),
+            options,
+            mailbox: mailbox.clone(),
+            outgoing: Default::default(),
+            router: routes.clone(),
+            watcher: diary.clone(),
+            store: store.map(|store| store.clone() as Arc<dyn StoreLink>),
+            metrics: SessionMetrics::default(),
+            broker_packet_bytes_max: Default::default(),
+            response_information: Default::default(),
+        });
+        shared.set_next_number(restored.next);
+        mailbox.post(Request::Add(shared.clone(), Box::new(Begin { peers, restored, ..Begin::default() })));
+        (shared, diary)
+    }
+
+    /// A process is killed, and begins again with what its stores kept.
+    pub fn crash(&mut self, side: usize) {
+        let now_ms = self.sides[side].hosts.now_ms();
+        let seed = self.rng.next_u64();
+        for wire in self.wires.iter_mut().filter(|wire| wire.side == side) {
+            if !std::mem::replace(&mut wire.far_ended, true) {
+                self.brokers.cut(wire.far);
+            }
+        }
+        self.wires.retain(|wire| wire.side != side);
+        self.sides[side] = Side::new(seed, &self.network);
+        self.sides[side].hosts.freeze_ms(now_ms - START.mono_ms);
+        for at in 0..self.programs.len() {
+            if self.programs[at].side == side {
+                let program = &self.programs[at];
+                program.check_story();
+                let (options, routes) = (program.shared.options.clone(), program.inboxes.clone());
+                let store = program.store.clone();
+                program.shared.abandon();
+                let (shared, diary) = self.begin(side, at as u32, options, &routes, store.as_ref());
+                let program = &mut self.programs[at];
+                (program.shared, program.diary) = (shared, diary);
+                program.story.clear();
+            }
+        }
+    }
+
+    /// Stores carry out some of what they were told, and say so; or fail.
+    fn keep(&mut self) {
+        for program in &self.programs {
+            let Some(store) = &program.store else { continue };
+            let answer = store.work(&mut self.rng);
+            if let Some(answer) = answer {
+                program.shared.mailbox.post(Request::Stored(program.shared.id, answer));
+            }
+        }
+    }
+
+    pub fn request(&self, at: usize, request: fn(SessionId) -> Request) {
+        let shared = &self.programs[at].shared;
+        shared.mailbox.post(request(shared.id));
     }
 
     pub fn subscribe(&mut self, at: usize, filter: &str, qos: QoS) {
@@ -178,8 +259,15 @@ impl Rig {
         let key = Key { session: at as u32, number: program.published.len() as u32 };
         let message = Message::new(topic, Bytes::from(key.encode(padding))).qos(qos);
         let (answer, outcome) = Answer::new();
+        let kept = program.store.as_ref().filter(|_| qos != QoS::AtMostOnce);
+        let number = program.shared.next_number();
+        let copy = message.clone();
         let publication = Publication { message, number: None, since_ms: 0, delivery: Some(answer) };
         match program.shared.publish(publication) {
+            Ok(()) if kept.is_some() => {
+                kept.expect("it was just looked at").put(number, copy);
+                program.published.push(Published { key, topic, qos, outcome });
+            }
             Ok(()) => program.published.push(Published { key, topic, qos, outcome }),
             Err((_, Error::Full { .. })) => {}
             Err((_, error)) => panic!("{error}"),
@@ -194,7 +282,7 @@ impl Rig {
         self.brokers.freeze_ms(now_ms - self.brokers.now_ms());
         for wire in self.wires.drain(..) {
             if !wire.near_ended {
-                self.hosts.cut(wire.near);
+                self.sides[wire.side].hosts.cut(wire.near);
             }
         }
     }
@@ -206,20 +294,21 @@ impl Rig {
         }
         let at = self.rng.below(self.wires.len());
         let (choice, wire) = (self.rng.below(6), &mut self.wires[at]);
+        let hosts = &mut self.sides[wire.side].hosts;
         match choice {
             0..3 => {
                 if !wire.near_ended {
-                    self.hosts.cut(wire.near);
+                    hosts.cut(wire.near);
                 }
                 if !wire.far_ended {
                     self.brokers.cut(wire.far);
                 }
                 (wire.near_ended, wire.far_ended) = (true, true);
             }
-            3 => self.hosts.stall(wire.near, true),
+            3 => hosts.stall(wire.near, true),
             4 => self.brokers.stall(wire.far, true),
             _ => {
-                self.hosts.stall(wire.near, false);
+                hosts.stall(wire.near, false);
                 self.brokers.stall(wire.far, false);
             }
         }
@@ -227,17 +316,20 @@ impl Rig {
 
     pub fn unstall(&mut self) {
         for wire in &self.wires {
-            self.hosts.stall(wire.near, false);
+            self.sides[wire.side].hosts.stall(wire.near, false);
             self.brokers.stall(wire.far, false);
         }
     }
 
     /// A little time passes for everybody.
     pub fn pass(&mut self, ms: u64) {
-        if self.rang.swap(false, Ordering::Relaxed) {
-            self.hosts.command(ShardId::new(HOST), Look);
+        self.keep();
+        for side in &mut self.sides {
+            if side.rang.swap(false, Ordering::Relaxed) {
+                side.hosts.command(ShardId::new(HOST), Look);
+            }
+            side.hosts.run_for_ms(ms);
         }
-        self.hosts.run_for_ms(ms);
         self.brokers.run_for_ms(ms);
         self.carry();
         for program in &mut self.programs {
@@ -247,17 +339,20 @@ impl Rig {
 
     /// Carries what was sent from the one world to the other.
     fn carry(&mut self) {
-        let Self { hosts, brokers, wires, rng, .. } = self;
-        for dial in hosts.take_dials(ShardId::new(HOST)) {
-            if self.is_down || rng.chance(0.1) {
-                let kind = ConnectFailureKind::Refused;
-                hosts.refuse_dial(dial, ConnectFailure { kind, detail: "refused".into() });
-                continue;
+        let Self { sides, brokers, wires, rng, .. } = self;
+        for (side, Side { hosts, .. }) in sides.iter_mut().enumerate() {
+            for dial in hosts.take_dials(ShardId::new(HOST)) {
+                if self.is_down || rng.chance(0.1) {
+                    let kind = ConnectFailureKind::Refused;
+                    hosts.refuse_dial(dial, ConnectFailure { kind, detail: "refused".into() });
+                    continue;
+                }
+                let (near, far) = (hosts.accept_dial(dial), brokers.connect(None));
+                wires.push(Wire { side, near, far, near_ended: false, far_ended: false });
             }
-            let (near, far) = (hosts.accept_dial(dial), brokers.connect(None));
-            wires.push(Wire { near, far, near_ended: false, far_ended: false });
         }
         for wire in wires.iter_mut() {
+            let hosts = &mut sides[wire.side].hosts;
             let to_broker = hosts.take_received(wire.near);
             if !wire.far_ended && !to_broker.is_empty() {
                 brokers.send(wire.far, &to_broker);
@@ -299,6 +394,7 @@ impl Rig {
     /// Lets everything come to rest: all are connected, and nothing is under way.
     pub fn settle(&mut self) {
         self.is_down = false;
+        self.programs.iter().filter_map(|program| program.store.as_ref()).for_each(|store| store.heal());
         for _ in 0..20_000 {
             self.unstall();
             self.pass(10);
@@ -332,16 +428,18 @@ impl Rig {
     /// Removes every session; nothing is left of them.
     pub fn finish(mut self) {
         for program in &self.programs {
-            self.mailbox.post(Request::Remove(program.shared.id));
+            program.shared.mailbox.post(Request::Remove(program.shared.id));
         }
         for _ in 0..100 {
             self.pass(10);
         }
-        let host = self.hosts.core(ShardId::new(HOST));
-        assert_eq!(host.len(), 0);
-        assert!(host.wheel.is_empty() && host.by_id.is_empty());
-        assert!(host.by_conn.iter().all(Option::is_none));
-        assert_eq!(self.hosts.open_count(ShardId::new(HOST)), 0);
+        for Side { hosts, .. } in &self.sides {
+            let host = hosts.core(ShardId::new(HOST));
+            assert_eq!(host.len(), 0);
+            assert!(host.wheel.is_empty() && host.by_id.is_empty());
+            assert!(host.by_conn.iter().all(Option::is_none));
+            assert_eq!(hosts.open_count(ShardId::new(HOST)), 0);
+        }
         for program in &self.programs {
             assert_eq!(program.shared.held(), 0, "{:?}", program.shared.id);
             program.check_story();
@@ -365,8 +463,8 @@ impl Program {
     /// What happened is told in an order that makes sense, and once.
     pub fn check_story(&self) {
         let mut last = "";
-        let mut attempts = 0;
-        for line in &self.story {
+        let (mut attempts, mut store_failed) = (0, false);
+        for line in self.story.iter().filter(|line| !line.starts_with("store failed")) {
             let word = line.split([' ', ':']).next().unwrap();
             let is_sound = match word {
                 "connecting" => matches!(last, "" | "lost" | "disconnected"),
@@ -382,8 +480,11 @@ impl Program {
                 "connected" => attempts = 0,
                 "lost" => {
                     attempts += 1;
+                    // While a store fails, no connection counts as one that works.
                     let attempt = format!("; try {attempts} in");
-                    assert!(line.contains(&attempt) || line.contains("given up"), "{line}: {attempts}");
+                    store_failed |= line.contains("store failed");
+                    let is_sound = line.contains(&attempt) || store_failed || line.contains("given up");
+                    assert!(is_sound, "{line}: {attempts}");
                 }
                 _ => {}
             }
