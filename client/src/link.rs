@@ -285,6 +285,7 @@ impl SessionShared {
 
     /// Queues a publication, or gives it back: there is no room, or the session is gone. One at QoS 1 or 2
     /// without a number gets the next.
+    #[expect(clippy::result_large_err, reason = "what is refused goes back whole, and seldom")]
     pub fn publish(&self, mut publication: Publication) -> Result<(), (Publication, Error)> {
         let mut queue = lock(&self.outgoing.queue);
         if queue.is_gone {
