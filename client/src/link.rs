@@ -230,6 +230,9 @@ pub(crate) struct SessionShared {
     pub watcher: Arc<dyn Watcher>,
     pub store: Option<Arc<dyn StoreLink>>,
     pub metrics: SessionMetrics,
+    /// Response Information of the last CONNACK that had some: what topics for answers begin with (MQTT 5 section
+    /// 4.10). Set by the core.
+    pub response_information: Mutex<Option<Arc<str>>>,
 }
 
 impl fmt::Debug for SessionShared {
@@ -396,6 +399,13 @@ pub enum Overflow {
 pub(crate) trait Target: Send + Sync + fmt::Debug {
     /// The policy; fixed for its life.
     fn overflow(&self) -> Overflow;
+
+    /// Whether it acknowledges messages itself, when they have arrived where it sends them. Then each of its QoS 1
+    /// and 2 messages comes with a token that is not automatic, whatever [`Target::room`] and the session's
+    /// `manual_acks` say.
+    fn acknowledges(&self) -> bool {
+        false
+    }
 
     /// How many messages fit. The core holds back the acknowledgement (with a token) of those beyond under
     /// [`Overflow::Withhold`].
