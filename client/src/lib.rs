@@ -12,7 +12,7 @@
 //! invariant: no code of the program's runs on an I/O thread, but for an [`Authenticator`]'s.
 #![forbid(unsafe_code)]
 
-mod auth;
+pub mod auth;
 mod error;
 mod link;
 mod message;
