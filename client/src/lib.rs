@@ -14,6 +14,7 @@
 
 pub mod auth;
 mod error;
+mod forward;
 mod link;
 mod message;
 mod options;
@@ -22,6 +23,7 @@ mod status;
 
 pub use auth::{AuthError, Authenticator, Credentials, CredentialsProvider, Exchange};
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
+pub use forward::{Filter, Transform, TransformError};
 pub use link::Overflow;
 pub use message::{Message, MessageProperties, Received, Topic};
 pub use options::{Backoff, LostSession, SessionOptions, Will};
