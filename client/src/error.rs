@@ -7,6 +7,7 @@ use ringmq_codec::ReasonCode;
 use ringmq_turn::{ConnectFailure, ConnectFailureKind};
 
 use crate::auth::AuthError;
+use crate::store::StoreError;
 
 /// Why a session has no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,8 +171,8 @@ pub enum Error {
     #[error("{0}")]
     Connect(#[from] ConnectError),
     /// The session's store.
-    #[error("the session's store failed: {0}")]
-    Store(String),
+    #[error("the session's store: {0}")]
+    Store(#[from] StoreError),
     /// The I/O threads could not start, or failed.
     #[error("{0}")]
     Runtime(String),
@@ -187,6 +188,7 @@ impl Error {
             Self::Full { .. } | Self::TimedOut(_) => true,
             Self::Refused(reason) => reason_is_temporary(*reason),
             Self::Connect(error) => error.is_temporary(),
+            Self::Store(error) => error.is_temporary(),
             Self::Invalid { .. }
             | Self::NameTaken(_)
             | Self::NoSession(_)
@@ -194,7 +196,6 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Expired
             | Self::SessionLost
-            | Self::Store(_)
             | Self::Runtime(_)
             | Self::Tls(_) => false,
         }
@@ -226,6 +227,7 @@ fn ask(
     error: &(dyn StdError + 'static),
     ours: fn(&Error) -> bool,
     theirs: fn(&ConnectError) -> bool,
+    store: fn(&StoreError) -> bool,
 ) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -235,6 +237,9 @@ fn ask(
         if let Some(error) = error.downcast_ref::<ConnectError>() {
             return theirs(error);
         }
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return store(error);
+        }
         next = error.source();
     }
     false
@@ -242,10 +247,10 @@ fn ask(
 
 /// Whether an error, through any wrapping, is one of this crate's that trying again may cure.
 pub fn is_temporary(error: &(dyn StdError + 'static)) -> bool {
-    ask(error, Error::is_temporary, ConnectError::is_temporary)
+    ask(error, Error::is_temporary, ConnectError::is_temporary, StoreError::is_temporary)
 }
 
 /// Whether an error, through any wrapping, is one of this crate's that says that time ran out.
 pub fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    ask(error, Error::is_timeout, ConnectError::is_timeout)
+    ask(error, Error::is_timeout, ConnectError::is_timeout, |_| false)
 }

@@ -95,12 +95,12 @@ pub(crate) struct Driver<C: Core> {
 
 impl<C: Core> Driver<C> {
     pub fn new(parts: Parts<C>) -> Self {
-        let mut io = Io::new(parts.shared.peers.len());
+        let mut io = Io::new(parts.shared.shards.len());
         io.now = sys::now();
         io.backlog_high_bytes = parts.config.backlog_high_bytes;
         io.backlog_low_bytes = parts.config.backlog_low_bytes;
         let mut ring = parts.ring;
-        ring.await_bell(parts.shared.peer(parts.me).bell.raw_fd());
+        ring.await_bell(parts.shared.shard(parts.me).bell.raw_fd());
         Self {
             me: parts.me,
             core: parts.core,
@@ -190,7 +190,7 @@ impl<C: Core> Driver<C> {
 
     fn take_commands(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let commands = &shared.peer(self.me).commands;
+        let commands = &shared.shard(self.me).commands;
         if commands.is_empty() {
             return;
         }
@@ -303,7 +303,7 @@ impl<C: Core> Driver<C> {
     /// in the ring meanwhile ends the sleep before it begins.
     pub fn sleep(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let parking = shared.peer(self.me).bell.parking();
+        let parking = shared.shard(self.me).bell.parking();
         parking.announce();
         if !self.has_company() && !self.mesh.wait_for_room(self.io.full_lanes()) {
             let left = |at: u64| Duration::from_millis(at.saturating_sub(self.io.now.mono_ms));
@@ -314,7 +314,7 @@ impl<C: Core> Driver<C> {
 
     /// Somebody rang: what they left is found in the lanes and queues.
     fn heard_bell(&mut self) {
-        let bell = &self.shared.peer(self.me).bell;
+        let bell = &self.shared.shard(self.me).bell;
         bell.silence();
         self.ring.await_bell(bell.raw_fd());
     }
@@ -328,7 +328,7 @@ impl<C: Core> Driver<C> {
     /// Whether another thread left something to do.
     fn has_company(&mut self) -> bool {
         self.mesh.has_incoming()
-            || !self.shared.peer(self.me).commands.is_empty()
+            || !self.shared.shard(self.me).commands.is_empty()
             || (!self.stopping && self.shared.phase() == Phase::Stopping)
             || (self.stopping && self.is_over())
     }
