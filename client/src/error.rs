@@ -71,6 +71,10 @@ pub enum ConnectError {
     Auth(#[from] AuthError),
 }
 
+fn because(last: &Option<Box<ConnectError>>) -> String {
+    last.as_ref().map_or_else(String::new, |last| format!("; at last: {last}"))
+}
+
 fn quoted(text: &Option<Box<str>>) -> String {
     text.as_ref().map_or_else(String::new, |text| format!(" ({text})"))
 }
@@ -158,6 +162,14 @@ pub enum Error {
     /// Time ran out; the work may still complete.
     #[error("not done within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
+    /// The session, or one of those waited for, is not ready in time.
+    #[error("not ready within {} s{}", .after.as_secs_f32(), because(.last))]
+    NotReady {
+        /// How long was waited.
+        after: Duration,
+        /// What last went wrong with its connection, if anything did.
+        last: Option<Box<ConnectError>>,
+    },
     /// The broker refused a message, a subscription, or its end.
     #[error("the broker refused: {0}")]
     Refused(ReasonCode),
@@ -185,7 +197,7 @@ impl Error {
     /// Whether trying again may help without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::TimedOut(_) => true,
+            Self::Full { .. } | Self::TimedOut(_) | Self::NotReady { .. } => true,
             Self::Refused(reason) => reason_is_temporary(*reason),
             Self::Connect(error) => error.is_temporary(),
             Self::Store(error) => error.is_temporary(),
@@ -204,7 +216,7 @@ impl Error {
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::TimedOut(_) => true,
+            Self::TimedOut(_) | Self::NotReady { .. } => true,
             Self::Connect(error) => error.is_timeout(),
             Self::Full { .. }
             | Self::Refused(_)

@@ -13,21 +13,45 @@
 //! invariant: no code of the program's runs on an I/O thread, but for an [`Authenticator`]'s.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod auth;
+mod builder;
+mod delivery;
+mod dispatch;
 mod error;
+mod events;
+mod far_ends;
 mod forward;
+mod gate;
+mod hooks;
+mod inbox;
 mod link;
+mod manager;
 mod message;
+mod metrics;
 mod options;
+mod routes;
+mod session;
 mod slot;
 mod status;
 pub mod store;
+mod threads;
+mod tls;
 
 pub use auth::{AuthError, Authenticator, Credentials, CredentialsProvider, Exchange};
+pub use builder::SessionBuilder;
+pub use delivery::Delivery;
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
+pub use events::{Event, EventKind, Events};
 pub use forward::{Filter, Transform, TransformError};
+pub use inbox::RecvError;
 pub use link::Overflow;
+pub use manager::{AllReady, Manager, WeakManager};
 pub use message::{Message, MessageProperties, Received, Topic};
+pub use metrics::{Counts, ManagerMetrics, Metrics, Rates};
 pub use options::{Backoff, LostSession, SessionOptions, Will};
 pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
+pub use routes::{Listener, Messages, Route, RouteOptions};
+pub use session::{Session, SessionReady};
 pub use status::Status;
+pub use tls::Tls;
