@@ -39,6 +39,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The broker ended the connection with a DISCONNECT.
     #[error("the broker disconnected: {reason}{}", quoted(.said))]
@@ -47,6 +49,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The connection ended without a word.
     #[error("the connection was lost")]
@@ -69,6 +73,9 @@ pub enum ConnectError {
     /// Authentication failed on this side: no credentials, or the server did not prove itself.
     #[error("authentication failed: {0}")]
     Auth(#[from] AuthError),
+    /// The session's store failed, so that nothing may be acknowledged.
+    #[error("the session's store failed: {0}")]
+    Store(Box<str>),
 }
 
 fn because(last: &Option<Box<ConnectError>>) -> String {
@@ -92,9 +99,11 @@ impl ConnectError {
                 ConnectFailureKind::Transport(_) => false,
             },
             Self::Refused { reason, .. } | Self::Disconnected { reason, .. } => reason_is_temporary(*reason),
-            Self::TimedOut { .. } | Self::Lost | Self::Unresponsive { .. } | Self::WriteTimedOut { .. } => {
-                true
-            }
+            Self::TimedOut { .. }
+            | Self::Lost
+            | Self::Unresponsive { .. }
+            | Self::WriteTimedOut { .. }
+            | Self::Store(_) => true,
             Self::Protocol(_) | Self::Auth(_) => false,
         }
     }
@@ -116,6 +125,8 @@ fn reason_is_temporary(reason: ReasonCode) -> bool {
             | ReasonCode::MessageRateTooHigh
             | ReasonCode::QuotaExceeded
             | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MaximumConnectTime
+            | ReasonCode::UseAnotherServer
             | ReasonCode::UnspecifiedError
             | ReasonCode::ImplementationSpecificError
     )

@@ -6,7 +6,7 @@
 //! None of these may block or run the program's code: an I/O thread calls them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -68,16 +68,19 @@ pub(crate) struct SessionId(pub u32);
 /// was written), or why it failed.
 pub(crate) type Outcome = Result<ReasonCode, Error>;
 
+/// Who is told what becomes of a publication; absent where nobody asked.
+pub(crate) type Delivery = Option<Answer>;
+
 /// A message on its way to the broker.
 #[derive(Debug)]
-pub(crate) struct Publication {
+pub(crate) struct Publication<T = Delivery> {
     pub message: Message,
     /// Present at QoS 1 and 2.
     pub number: Option<Number>,
     /// When its Message Expiry Interval began, on the driver's monotonic clock; 0: when the core takes it.
     pub since_ms: u64,
-    /// Told what becomes of it; absent where nobody asked.
-    pub delivery: Option<Answer>,
+    /// Told what becomes of it.
+    pub delivery: T,
 }
 
 /// What an I/O thread is asked to do.
@@ -421,6 +424,14 @@ impl SessionShared {
         self.change(|queue| queue.is_connected = is_connected);
     }
 
+    /// CONNACK came with Response Information.
+    pub fn set_response_information(&self, information: &str) {
+        let mut known = lock(&self.response_information);
+        if known.as_deref() != Some(information) {
+            *known = Some(information.into());
+        }
+    }
+
     /// No publication is accepted any more.
     pub fn set_gone(&self) {
         self.change(|queue| queue.is_gone = true);
@@ -526,39 +537,63 @@ pub(crate) trait Watcher: Send + Sync + fmt::Debug {
 }
 
 /// An acknowledgement that is owed to the broker, by so many routes.
-pub(crate) struct AckToken {
+struct Owed {
     session: Arc<SessionShared>,
     acknowledgement: Acknowledgement,
-    owed: AtomicU32,
-    /// Acknowledged by being taken from the route, not by the program.
+    routes: AtomicU32,
+}
+
+/// One route's part of an acknowledgement.
+pub(crate) struct AckToken {
+    owed: Arc<Owed>,
+    /// Acknowledged by being taken from the route, or dropped with it, not by the program.
     is_automatic: bool,
+    is_used: AtomicBool,
 }
 
 impl fmt::Debug for AckToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.acknowledgement, f)
+        fmt::Debug::fmt(&self.owed.acknowledgement, f)
     }
 }
 
 impl AckToken {
-    pub fn new(
-        session: Arc<SessionShared>,
+    /// One for each route; whether each is automatic.
+    pub fn for_routes(
+        session: &Arc<SessionShared>,
         acknowledgement: Acknowledgement,
-        owed: u32,
-        is_automatic: bool,
-    ) -> Self {
-        Self { session, acknowledgement, owed: AtomicU32::new(owed), is_automatic }
+        are_automatic: &[bool],
+    ) -> impl Iterator<Item = Arc<Self>> + use<> {
+        let routes = AtomicU32::new(are_automatic.len() as u32);
+        let owed = Arc::new(Owed { session: Arc::clone(session), acknowledgement, routes });
+        let are_automatic: Vec<bool> = are_automatic.to_vec();
+        are_automatic.into_iter().map(move |is_automatic| {
+            Arc::new(Self { owed: Arc::clone(&owed), is_automatic, is_used: AtomicBool::new(false) })
+        })
     }
 
-    /// One of those who owe it is done.
+    /// Its route is done. Only the first time counts.
     pub fn used(&self) {
-        if self.owed.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.session.mailbox.post(Request::Acknowledge(self.session.id, self.acknowledgement));
+        if self.is_used.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Owed { session, acknowledgement, routes } = &*self.owed;
+        if routes.fetch_sub(1, Ordering::AcqRel) == 1 {
+            session.mailbox.post(Request::Acknowledge(session.id, *acknowledgement));
         }
     }
 
     pub fn is_automatic(&self) -> bool {
         self.is_automatic
+    }
+}
+
+/// A message that is dropped with its route holds up no others.
+impl Drop for AckToken {
+    fn drop(&mut self) {
+        if self.is_automatic {
+            self.used();
+        }
     }
 }
 
