@@ -1,6 +1,5 @@
 //! What becomes of one message between its source and its targets: a function.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use super::settings::{
     SOURCE_PROPERTY, TOPIC_PROPERTY,
 };
 use super::transform::{Transform, add_user_property};
+use crate::dispatch::panic_message;
 use crate::error::Error;
 use crate::message::{Message, MessageProperties};
 
@@ -134,11 +134,6 @@ impl Way {
         }
         Ok(None)
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }
 
 /// How many forwarders a message has passed, taken out of it. What is no number counts as none.

@@ -278,6 +278,7 @@ fn failure(error: &Error) -> Option<FailReason> {
         Error::Refused(_) | Error::Invalid { .. } => Some(FailReason::Refused),
         Error::NameTaken(_)
         | Error::NoSession(_)
+        | Error::NotReady { .. }
         | Error::TimedOut(_)
         | Error::Expired
         | Error::SessionLost

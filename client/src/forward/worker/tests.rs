@@ -122,13 +122,13 @@ impl Stage {
             let acknowledgement =
                 Acknowledgement { connection: 1, packet_id: PacketId::new(self.next).unwrap() };
             self.next += 1;
-            let token = AckToken::new(Arc::clone(&self.source), acknowledgement, 1, false);
+            let token = AckToken::for_routes(&self.source, acknowledgement, &[false]).next();
             batch.push(Received {
                 message: Message::new("t", *payload).qos(QoS::AtLeastOnce),
                 session: "s".into(),
                 dup: false,
                 subscription_ids: Vec::new(),
-                ack: Some(Arc::new(token)),
+                ack: token,
             });
         }
         self.intake.put(&mut batch);
