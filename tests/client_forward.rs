@@ -329,7 +329,7 @@ fn what_the_target_has_not_acknowledged_comes_again_after_the_program_died() {
     let manager = Manager::new().unwrap();
     let to = manager.add(quick("to", far.addresses()[0])).unwrap();
     // The source connects when its forwarder is there to take what comes.
-    let from = manager.add(source(near.addresses()[0]).start_disconnected()).unwrap();
+    let from = manager.add(source(near.addresses()[0]).paused()).unwrap();
     let forwarder = Forwarder::builder("f").source(Source::new(&from, "t")).target(&to).start().unwrap();
     from.connect();
     let mut all: Vec<u64> = Vec::new();

@@ -247,13 +247,6 @@ impl SessionBuilder {
         self
     }
 
-    /// Waits for [`crate::Session::connect`] before the first connection, so that routes and forwarders are there
-    /// when the broker sends what it kept for a session that is resumed. By default it connects at once.
-    pub fn start_disconnected(mut self) -> Self {
-        self.options.starts_disconnected = true;
-        self
-    }
-
     /// Gives up when the connection is lost, or the first does not come about. By default it is tried until it
     /// works, unless the broker's refusal is final.
     pub fn no_reconnect(mut self) -> Self {

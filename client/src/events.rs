@@ -104,10 +104,6 @@ impl Item for Event {
         false
     }
 
-    fn is_same((): &(), (): &()) -> bool {
-        true
-    }
-
     fn room_again((): ()) {}
 }
 

@@ -38,8 +38,6 @@ pub(crate) trait Item: Send + fmt::Debug {
     /// Under [`Overflow::Withhold`]: whether it is kept where there is no room.
     fn is_kept(&self) -> bool;
 
-    fn is_same(one: &Self::Waiter, other: &Self::Waiter) -> bool;
-
     /// There is room again.
     fn room_again(waiter: Self::Waiter);
 }
@@ -58,10 +56,6 @@ impl Item for Received {
 
     fn is_kept(&self) -> bool {
         self.message.qos != QoS::AtMostOnce
-    }
-
-    fn is_same(one: &Self::Waiter, other: &Self::Waiter) -> bool {
-        one.id == other.id
     }
 
     fn room_again(session: Self::Waiter) {
@@ -178,15 +172,13 @@ impl<T: Item> Inbox<T> {
         }
     }
 
-    /// Notes who waits for room; false when there is some.
+    /// Notes who waits for room, to be told once for each time; false when there is some.
     pub fn wait_for_room(&self, waiter: T::Waiter) -> bool {
         let mut inner = self.lock();
         if inner.is_closed || inner.items.len() < self.capacity {
             return false;
         }
-        if !inner.starved.iter().any(|other| T::is_same(other, &waiter)) {
-            inner.starved.push(waiter);
-        }
+        inner.starved.push(waiter);
         true
     }
 
@@ -288,7 +280,7 @@ impl<T: Item> Inbox<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::task::Wake;
 
     use super::*;
@@ -302,7 +294,7 @@ mod tests {
     }
 
     impl Item for Probe {
-        type Waiter = Arc<AtomicBool>;
+        type Waiter = Arc<AtomicU32>;
 
         fn taken(&mut self) {
             self.told.lock().unwrap().push(format!("taken {}", self.number));
@@ -316,12 +308,8 @@ mod tests {
             self.is_kept
         }
 
-        fn is_same(one: &Self::Waiter, other: &Self::Waiter) -> bool {
-            Arc::ptr_eq(one, other)
-        }
-
         fn room_again(waiter: Self::Waiter) {
-            assert!(!waiter.swap(true, Ordering::SeqCst), "told twice");
+            waiter.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -376,21 +364,21 @@ mod tests {
     fn who_waits_for_room_is_told_once_half_is_free() {
         let stage = Stage::default();
         let inbox = Inbox::new(4, Overflow::Pause);
-        let waiter = Arc::new(AtomicBool::new(false));
+        let waiter = Arc::new(AtomicU32::new(0));
         assert!(!inbox.wait_for_room(Arc::clone(&waiter)), "there is room");
         stage.put(&inbox, &[1, 2, 3, 4, 5]);
         assert_eq!(inbox.room(), 0);
         assert!(inbox.wait_for_room(Arc::clone(&waiter)));
-        assert!(inbox.wait_for_room(Arc::clone(&waiter)), "noted once, told once");
-        for told in [false, false, true] {
+        assert!(inbox.wait_for_room(Arc::clone(&waiter)), "told as often as it asked");
+        for told in [0, 0, 2] {
             inbox.recv(None).unwrap();
             assert_eq!(waiter.load(Ordering::SeqCst), told);
         }
         stage.put(&inbox, &[6, 7]);
-        let late = Arc::new(AtomicBool::new(false));
+        let late = Arc::new(AtomicU32::new(0));
         assert!(inbox.wait_for_room(Arc::clone(&late)));
         inbox.close();
-        assert!(late.load(Ordering::SeqCst), "a closed queue holds nobody up");
+        assert_eq!(late.load(Ordering::SeqCst), 1, "a closed queue holds nobody up");
         assert!(!inbox.wait_for_room(late));
     }
 

@@ -38,6 +38,8 @@ mod session;
 mod slot;
 mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod threads;
 mod tls;
 

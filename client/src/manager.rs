@@ -322,6 +322,11 @@ impl Manager {
         self.inner.add_exporter(exporter);
     }
 
+    #[cfg(test)]
+    pub(crate) fn routes(&self) -> &Arc<Routes> {
+        &self.inner.routes
+    }
+
     /// Runs something on a thread of the handlers' pool.
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.inner.pool
@@ -737,3 +742,6 @@ impl fmt::Debug for AllReady {
         f.write_str("AllReady")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,8 +82,6 @@ pub struct SessionOptions {
     pub(crate) write_timeout_ms: u64,
     pub(crate) backoff: Backoff,
     pub(crate) reconnect: bool,
-    /// The first connection waits for the program's word.
-    pub(crate) starts_disconnected: bool,
     pub(crate) resume_subscriptions: bool,
     pub(crate) lost_session: LostSession,
     /// Messages accepted and not yet written (QoS 0) or sent for the first time (QoS 1 and 2).
@@ -125,7 +123,6 @@ impl SessionOptions {
             write_timeout_ms: 30_000,
             backoff: Backoff::default(),
             reconnect: true,
-            starts_disconnected: false,
             resume_subscriptions: true,
             lost_session: LostSession::Resend,
             queue_messages_max: 10_000,

@@ -5,11 +5,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringmq_turn::{ConnId, Core, HandOver, Io, ListenerId, ReadSwitch, ShardId, SyncFailure, SyncRequest};
+use ringmq_turn::{
+    ConnId, Core, Dial, HandOver, Io, ListenerId, ReadSwitch, ShardId, SyncFailure, SyncRequest,
+};
 
 use crate::accept::Accepting;
 use crate::config::RuntimeConfig;
 use crate::conn::Conns;
+use crate::dial::Dials;
 use crate::listen::Listener;
 use crate::mesh::{Envelope, Mesh};
 use crate::ring::{Completion, Operation, Ring, Settled};
@@ -52,7 +55,10 @@ pub(crate) struct Lists {
     pub closes: Vec<ConnId>,
     pub reads: Vec<ReadSwitch>,
     pub syncs: Vec<SyncRequest>,
+    pub dials: Vec<Dial>,
     pub slots: Vec<ConnId>,
+    /// What layers made of received bytes.
+    pub plain: Vec<u8>,
 }
 
 /// The driver of one shard.
@@ -63,6 +69,8 @@ pub(crate) struct Driver<C: Core> {
     // Dropped before the connections, so that no request outlives its socket by much.
     pub(crate) ring: Ring,
     pub(crate) conns: Conns,
+    /// Connections that are being opened.
+    pub(crate) dials: Dials,
     pub(crate) mesh: Mesh<C::Message>,
     pub(crate) shared: Arc<Shared<C::Command>>,
     pub(crate) config: Arc<RuntimeConfig>,
@@ -82,6 +90,8 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) failed: Vec<ConnId>,
     /// On their way to other shards.
     pub(crate) moving: Vec<HandOver>,
+    /// When accepted connections must have shaken hands, soonest first; some may have.
+    pub(crate) greeting: VecDeque<(u64, ConnId)>,
     /// When closing connections are cut, soonest first.
     pub(crate) lingering: VecDeque<(u64, ConnId)>,
     on_event: OnEvent<C::Event>,
@@ -107,6 +117,7 @@ impl<C: Core> Driver<C> {
             io,
             ring,
             conns: Conns::default(),
+            dials: Dials::new(),
             mesh: parts.mesh,
             shared: parts.shared,
             config: parts.config,
@@ -119,6 +130,7 @@ impl<C: Core> Driver<C> {
             finishing: Vec::new(),
             failed: Vec::new(),
             moving: Vec::new(),
+            greeting: VecDeque::new(),
             lingering: VecDeque::new(),
             on_event: parts.on_event,
             events: Vec::new(),
@@ -136,6 +148,9 @@ impl<C: Core> Driver<C> {
         self.complete();
         self.open_accepted();
         self.report_failed();
+        self.turn_away_late();
+        self.take_resolved();
+        self.report_failed_dials();
         self.take_lanes();
         self.take_commands();
         if !self.stopping && self.shared.phase() == Phase::Stopping {
@@ -168,6 +183,7 @@ impl<C: Core> Driver<C> {
                 Operation::NotCancelled { conn } => self.cancel_again(conn),
                 Operation::Accept { listener } => self.accepted(listener, &completion),
                 Operation::Sync { index } => self.synced(index, completion.result),
+                Operation::Connect { index } => self.connect_completed(index, completion.result),
                 Operation::Bell => self.heard_bell(),
             }
         }
@@ -235,6 +251,7 @@ impl<C: Core> Driver<C> {
 
     fn write_out(&mut self) {
         self.switch_reads();
+        self.note_dials();
         self.send_dirty();
         self.move_away();
         self.arm();
@@ -252,6 +269,8 @@ impl<C: Core> Driver<C> {
         self.stop_accepting();
         self.core.shutdown(&mut self.io);
         self.note_endings();
+        self.stop_dialling();
+        self.stop_greeting();
     }
 
     /// Whether the runtime is stopping.
@@ -269,6 +288,7 @@ impl<C: Core> Driver<C> {
             || self.ring.has_requests()
             || !self.accepted.is_empty()
             || !self.failed.is_empty()
+            || self.dials.have_failed()
             || !self.drained.is_empty()
             || !self.ready.is_empty();
         if work { Next::Turn } else { Next::Sleep }
@@ -282,6 +302,7 @@ impl<C: Core> Driver<C> {
             return true;
         }
         let quiet = self.conns.len() == 0
+            && self.dials.is_empty()
             && self.mesh.waiting() == 0
             && !self.mesh.has_incoming()
             && self.syncs_free.len() == self.syncs.len();
@@ -295,8 +316,9 @@ impl<C: Core> Driver<C> {
             self.io.now.mono_ms + left.as_millis() as u64 + 1
         });
         let linger = self.lingering.front().map(|(at, _)| *at);
+        let greeting = self.greeting.front().map(|(at, _)| *at);
         let accept = self.listeners.iter().filter_map(Accepting::rests_until_ms).min();
-        [self.io.wake_at_ms, linger, accept, stop].into_iter().flatten().min()
+        [self.io.wake_at_ms, linger, greeting, accept, stop].into_iter().flatten().min()
     }
 
     /// Sleeps until there is something to do. The order matters: say so first, look last. What completes
@@ -329,6 +351,7 @@ impl<C: Core> Driver<C> {
     fn has_company(&mut self) -> bool {
         self.mesh.has_incoming()
             || !self.shared.shard(self.me).commands.is_empty()
+            || !self.shared.shard(self.me).resolved.is_empty()
             || (!self.stopping && self.shared.phase() == Phase::Stopping)
             || (self.stopping && self.is_over())
     }

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::CachePadded;
 use ringmq_turn::{PeerId, ShardId};
 
 use crate::bell::Bell;
 use crate::error::{Full, ShardFailure};
 use crate::peer::{Peer, Peers};
+use crate::resolver::{Query, Resolved, Resolver};
 
 /// What all shards are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Phase {
 pub(crate) struct OtherShard<Command> {
     pub bell: Bell,
     pub commands: ArrayQueue<Command>,
+    /// Addresses that it asked for; no more than it opens connections.
+    pub resolved: SegQueue<Resolved>,
     /// While stopping: it has nothing left to do.
     pub quiet: AtomicBool,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Shared<Command> {
     pub shards: Box<[CachePadded<OtherShard<Command>>]>,
     /// Whom cores may connect to.
     pub peers: Peers,
+    resolver: Arc<Resolver>,
     /// Sockets open over all shards, those between shards included.
     pub connections: CachePadded<AtomicUsize>,
     phase: AtomicU8,
@@ -55,12 +59,14 @@ impl<Command> Shared<Command> {
             Ok(CachePadded::new(OtherShard {
                 bell: Bell::new()?,
                 commands: ArrayQueue::new(commands_max),
+                resolved: SegQueue::new(),
                 quiet: AtomicBool::new(false),
             }))
         };
         Ok(Self {
             shards: (0..shards).map(|_| shard()).collect::<Result<_, _>>()?,
             peers: Peers::default(),
+            resolver: Arc::default(),
             connections: CachePadded::new(AtomicUsize::new(0)),
             phase: AtomicU8::new(Phase::Running as u8),
             end: Mutex::default(),
@@ -118,6 +124,7 @@ impl<Command> Shared<Command> {
         }
         self.ended.notify_all();
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
+        self.resolver.end();
         self.wake_all();
     }
 
@@ -154,6 +161,23 @@ impl<Command> Shared<Command> {
             .wait_timeout_while(self.end(), timeout, |end| end.deadline.is_none())
             .unwrap_or_else(PoisonError::into_inner);
         end.deadline.is_some()
+    }
+}
+
+impl<Command: Send + 'static> Shared<Command> {
+    /// Has a name looked up; its shard is woken for the answer.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn resolve(self: &Arc<Self>, query: Query) -> std::io::Result<()> {
+        let shared = Arc::downgrade(self);
+        self.resolver.ask(query, move |shard, resolved| {
+            // Without a runtime, nobody waits for it.
+            if let Some(shared) = shared.upgrade() {
+                shared.shard(shard).resolved.push(resolved);
+                shared.shard(shard).bell.ring_if_parked();
+            }
+        })
     }
 }
 

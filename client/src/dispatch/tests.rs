@@ -17,10 +17,6 @@ impl Item for u32 {
         true
     }
 
-    fn is_same((): &(), (): &()) -> bool {
-        true
-    }
-
     fn room_again((): ()) {}
 }
 

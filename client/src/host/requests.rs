@@ -94,12 +94,7 @@ impl Host {
         }
         // Some may have been published before.
         self.pull(slot, io);
-        let glue = &mut self.sessions[slot].glue;
-        if glue.shared.options.starts_disconnected {
-            glue.state = State::Stopped { by_program: true };
-        } else {
-            self.attempt(slot, io);
-        }
+        self.attempt(slot, io);
     }
 
     /// Takes what was published.
