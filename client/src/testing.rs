@@ -153,6 +153,6 @@ pub(crate) fn received(session: &Arc<SessionShared>, message: Message) -> Receiv
 pub(crate) fn withheld(session: &Arc<SessionShared>, message: Message, id: u16, is_automatic: bool) -> Received {
     let packet_id = ringmq_codec::PacketId::new(id).unwrap();
     let acknowledgement = Acknowledgement { connection: 1, packet_id };
-    let token = AckToken::new(Arc::clone(session), acknowledgement, 1, is_automatic);
-    Received { ack: Some(Arc::new(token)), ..received(session, message) }
+    let ack = AckToken::for_routes(session, acknowledgement, &[is_automatic]).next();
+    Received { ack, ..received(session, message) }
 }
