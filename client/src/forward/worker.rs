@@ -19,7 +19,8 @@ use crate::message::Message;
 /// How often a target that takes nothing is looked at.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How long one that has arrived waits to be acknowledged, when the one in the middle does not come back.
+/// How long one that has arrived waits to be acknowledged, when the one in the middle does not come back; and how
+/// often is looked whether a target is back.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// How long to wait where nothing is awaited but messages.
@@ -77,6 +78,8 @@ pub(super) struct Worker<O: Outlet> {
     intake: Arc<Intake>,
     outlets: Vec<O>,
     window: usize,
+    /// Whether all targets took messages at the last look.
+    are_open: bool,
     batch: VecDeque<Waiting>,
     stuck: Option<Stuck<O::Pending>>,
     flying: VecDeque<Flying<O::Pending>>,
@@ -93,6 +96,7 @@ impl<O: Outlet> Worker<O> {
             intake,
             outlets,
             window,
+            are_open: false,
             batch: VecDeque::new(),
             stuck: None,
             flying: VecDeque::new(),
@@ -124,8 +128,11 @@ impl<O: Outlet> Worker<O> {
     /// Does what can be done now. Whether that was anything, and when to stop.
     pub fn turn(&mut self) -> (bool, Option<Instant>) {
         let acknowledged = self.acknowledge();
+        // Once for all that is at hand: it takes a lock.
+        self.are_open = self.outlets.iter().all(Outlet::is_open);
         let sent = self.send();
-        let is_free = self.stuck.is_none() && self.batch.is_empty();
+        // Messages wait in the buffer, where its policy finds them, rather than in the queue of a session.
+        let is_free = self.are_open && self.stuck.is_none() && self.batch.is_empty();
         let room = if is_free { self.window - self.flying.len() } else { 0 };
         let stop = self.intake.exchange(&mut self.tally, room.min(BATCH_MESSAGES_MAX), &mut self.batch);
         (acknowledged > 0 || sent > 0 || (is_free && !self.batch.is_empty()), stop)
@@ -133,8 +140,8 @@ impl<O: Outlet> Worker<O> {
 
     fn park(&mut self, stop: Option<Instant>) {
         let is_blocked = self.stuck.is_some() || !self.batch.is_empty();
-        let takes_messages = !is_blocked && self.flying.len() < self.window;
-        let mut timeout = match (is_blocked, self.flying.is_empty()) {
+        let takes_messages = self.are_open && !is_blocked && self.flying.len() < self.window;
+        let mut timeout = match (is_blocked, self.are_open && self.flying.is_empty()) {
             (true, _) => RETRY,
             (false, false) => GLANCE,
             (false, true) => LONG,
@@ -196,8 +203,7 @@ impl<O: Outlet> Worker<O> {
                 count += 1;
                 continue;
             }
-            // Messages wait in the buffer, where its policy finds them, rather than in the queue of a session.
-            if self.batch.is_empty() || !self.outlets.iter().all(Outlet::is_open) {
+            if self.batch.is_empty() || !self.are_open {
                 break;
             }
             let waiting = self.batch.pop_front().expect("it is not empty");

@@ -280,6 +280,7 @@ fn while_a_target_is_closed_messages_wait_where_the_policy_finds_them() {
     stage.receive(&["a"]);
     stage.work();
     assert_eq!(stage.targets[0].payloads(), [""; 0]);
+    assert_eq!(stage.stats().buffered, 1);
     stage.targets[1].is_closed.store(false, Ordering::SeqCst);
     stage.work();
     assert_eq!(stage.targets[0].payloads(), ["a"]);
