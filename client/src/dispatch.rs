@@ -21,6 +21,8 @@ use crate::inbox::{Inbox, Item};
 const THREADS_MIN: usize = 2;
 /// While handlers make progress, there are at most so many threads for each of those.
 const THREADS_PER_CPU: usize = 4;
+/// Threads for handlers, unless the program says otherwise.
+pub(crate) const HANDLER_THREADS_MAX: usize = 256;
 /// How long what waits must have had no turn before another thread is started.
 const STALL: Duration = Duration::from_millis(5);
 /// How long a thread without work stays.
@@ -143,10 +145,13 @@ impl Pool {
 
     fn start_thread(self: &Arc<Self>, state: &mut State) {
         let pool = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name("ringmq-handler".to_owned()).spawn(move || pool.work());
+        let spawned =
+            std::thread::Builder::new().name("ringmq-handler".to_owned()).spawn(move || pool.work());
         match spawned {
             Ok(_) => state.threads += 1,
-            Err(error) => tracing::error!(%error, "no thread for handlers: they wait for those that there are"),
+            Err(error) => {
+                tracing::error!(%error, "no thread for handlers: they wait for those that there are")
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! What can go wrong.
 
 use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_codec::ReasonCode;
@@ -263,7 +265,15 @@ fn ask(
         if let Some(error) = error.downcast_ref::<StoreError>() {
             return store(error);
         }
-        next = error.source();
+        if let Some(error) = error.downcast_ref::<Box<Error>>() {
+            return ours(error);
+        }
+        if let Some(error) = error.downcast_ref::<Arc<Error>>() {
+            return ours(error);
+        }
+        // An I/O error's source is that of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = wrapped.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| error.source());
     }
     false
 }

@@ -63,4 +63,5 @@ pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOp
 pub use routes::{Listener, Messages, Route, RouteOptions};
 pub use session::{Session, SessionReady};
 pub use status::Status;
+pub use threads::ManagerBuilder;
 pub use tls::Tls;

@@ -130,6 +130,8 @@ pub(crate) struct Begin {
     pub peers: Vec<PeerId>,
     /// What its store kept.
     pub restored: Restored,
+    /// It is not to connect before [`Request::Connect`].
+    pub is_paused: bool,
 }
 
 /// A session's store, as both sides reach it. Changes are carried out in order on another thread, which answers

@@ -20,9 +20,7 @@ use crate::hooks::Hooks;
 use crate::inbox::Inbox;
 use crate::link::{Begin, Mailbox, Outgoing, Request, SessionId, SessionMetrics, SessionShared, Target};
 use crate::message::{Message, Received};
-use crate::metrics::{
-    Counts, Exporter, Exposition, ManagerMetrics, Meter, export_manager, export_session,
-};
+use crate::metrics::{Counts, Exporter, Exposition, ManagerMetrics, Meter, export_manager, export_session};
 use crate::routes::{HandlerTarget, Listener, ListenerTarget, Route, RouteOptions, Routes, Scope};
 use crate::session::{Session, SessionInner, State};
 use crate::status::Status;
@@ -214,7 +212,8 @@ impl Manager {
             Some(verdict) => self.inner.judge(verdict),
             None => {
                 let late = self.list().into_iter().find(|session| session.status() != Status::Ready);
-                Err(late.map_or(Error::NotReady { after: timeout, last: None }, |late| late.not_ready(timeout)))
+                Err(late
+                    .map_or(Error::NotReady { after: timeout, last: None }, |late| late.not_ready(timeout)))
             }
         }
     }
@@ -248,9 +247,8 @@ impl Manager {
 
     /// Publishes a message by every session, as [`Session::try_publish`] does: one without room holds up no other.
     pub fn publish_all(&self, message: Message) -> Vec<(Arc<str>, Result<Delivery, Error>)> {
-        let publish = |session: Session| {
-            (Arc::clone(session.shared_name()), session.try_publish(message.clone()))
-        };
+        let publish =
+            |session: Session| (Arc::clone(session.shared_name()), session.try_publish(message.clone()));
         self.list().into_iter().map(publish).collect()
     }
 
@@ -430,17 +428,18 @@ impl Inner {
         drop(sessions);
         self.tally.change(|tally| tally.sessions += 1);
         self.bus.tell(session.shared_name(), EventKind::Added);
-        self.routes.add_session(session.shared(), Request::Add(Arc::clone(session.shared()), Box::new(begin)));
+        self.routes
+            .add_session(session.shared(), Request::Add(Arc::clone(session.shared()), Box::new(begin)));
         Ok(session)
     }
 
     /// Makes a session, and what its core begins with.
     fn make(self: &Arc<Self>, plan: Plan) -> Result<(Session, Begin), Error> {
-        let Plan { options, addresses, tls, sources } = plan;
+        let Plan { options, addresses, tls, sources, is_paused } = plan;
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let mailboxes = self.driver.mailboxes();
         let mailbox: Arc<Mailbox> = Arc::clone(&mailboxes[id.0 as usize % mailboxes.len()]);
-        let mut begin = Begin::default();
+        let mut begin = Begin { is_paused, ..Begin::default() };
         let mut lease = self.far_ends.lease(&addresses, &tls, &sources)?;
         begin.peers.clone_from(&lease.peers);
         let mut store = None;
@@ -478,6 +477,7 @@ impl Inner {
                 tls: lease.tls.clone(),
                 lease: Mutex::new(lease),
                 is_erased: AtomicBool::new(false),
+                is_finished: AtomicBool::new(false),
                 added: Instant::now(),
                 requester: OnceLock::new(),
                 meter: Mutex::default(),
@@ -509,13 +509,10 @@ impl Inner {
 
     /// A session that was removed is gone from its core. Not on an I/O thread.
     pub fn finish(&self, session: &Session) {
-        let known = self.leaving.look(|leaving| leaving.contains_key(&session.id()));
-        if !known {
-            // The manager shut down meanwhile, and has done it.
-            return;
+        if !session.0.is_finished.swap(true, Ordering::SeqCst) {
+            self.let_go(session);
+            self.bus.tell(session.shared_name(), EventKind::Removed);
         }
-        self.let_go(session);
-        self.bus.tell(session.shared_name(), EventKind::Removed);
         self.leaving.change(|leaving| leaving.remove(&session.id()));
     }
 
@@ -683,13 +680,13 @@ impl Inner {
         sessions.extend(leaving.into_values());
         for session in &sessions {
             self.set_status(session, Status::Removed, None);
-            self.let_go(session);
-            self.bus.tell(session.shared_name(), EventKind::Removed);
+            self.finish(session);
         }
         self.tally.change(|tally| tally.is_over = true);
         self.routes.end();
+        let are_done = self.pool.wait_idle(deadline);
         self.bus.end();
-        if !self.pool.wait_idle(deadline) {
+        if !(self.pool.wait_idle(deadline) && are_done) {
             tracing::warn!("handlers are not done within the grace of the shutdown");
         }
         self.pool.close();

@@ -116,22 +116,42 @@ pub(crate) fn export_session(out: &mut Exposition, options: &SessionOptions, met
     let is_persistent = !options.clean_start || options.session_expiry_s > 0;
     let table: [(&str, &str, Kind, f64); 19] = [
         ("messages_sent_total", "PUBLISH packets written", Kind::Counter, counts.messages_sent as f64),
-        ("messages_received_total", "PUBLISH packets received", Kind::Counter, counts.messages_received as f64),
+        (
+            "messages_received_total",
+            "PUBLISH packets received",
+            Kind::Counter,
+            counts.messages_received as f64,
+        ),
         ("bytes_sent_total", "Bytes written", Kind::Counter, counts.bytes_sent as f64),
         ("bytes_received_total", "Bytes received", Kind::Counter, counts.bytes_received as f64),
         ("errors_total", "Connections lost, and requests refused", Kind::Counter, counts.errors as f64),
         ("reconnects_total", "Connections after the first", Kind::Counter, counts.reconnects as f64),
         ("message_rate", "Messages a second since the last look", Kind::Gauge, rates.messages_per_s),
-        ("avg_message_rate", "Messages a second since the session was added", Kind::Gauge, rates.messages_per_s_average),
+        (
+            "avg_message_rate",
+            "Messages a second since the session was added",
+            Kind::Gauge,
+            rates.messages_per_s_average,
+        ),
         ("bytes_rate", "Bytes a second since the last look", Kind::Gauge, rates.bytes_per_s),
-        ("connected", "Whether the broker has accepted the connection", Kind::Gauge, flag(status.is_connected())),
+        (
+            "connected",
+            "Whether the broker has accepted the connection",
+            Kind::Gauge,
+            flag(status.is_connected()),
+        ),
         (
             "status",
             "0 idle, 1 connecting, 2 connected, 3 ready, 4 waiting, 5 disconnected, 6 failed, 7 removed",
             Kind::Gauge,
             f64::from(status.number()),
         ),
-        ("subscriptions", "Subscriptions that the broker acknowledged", Kind::Gauge, f64::from(metrics.subscriptions)),
+        (
+            "subscriptions",
+            "Subscriptions that the broker acknowledged",
+            Kind::Gauge,
+            f64::from(metrics.subscriptions),
+        ),
         ("waiting_messages", "Messages that wait to be sent", Kind::Gauge, metrics.waiting as f64),
         (
             "last_message_timestamp_seconds",
@@ -160,7 +180,12 @@ pub(crate) fn export_manager(out: &mut Exposition, metrics: &ManagerMetrics) {
     let ManagerMetrics { counts, rates, .. } = metrics;
     let table: [(&str, &str, Kind, f64); 13] = [
         ("messages_sent_total", "PUBLISH packets written", Kind::Counter, counts.messages_sent as f64),
-        ("messages_received_total", "PUBLISH packets received", Kind::Counter, counts.messages_received as f64),
+        (
+            "messages_received_total",
+            "PUBLISH packets received",
+            Kind::Counter,
+            counts.messages_received as f64,
+        ),
         ("bytes_sent_total", "Bytes written", Kind::Counter, counts.bytes_sent as f64),
         ("bytes_received_total", "Bytes received", Kind::Counter, counts.bytes_received as f64),
         ("errors_total", "Connections lost, and requests refused", Kind::Counter, counts.errors as f64),

@@ -64,6 +64,8 @@ pub(crate) struct SessionInner {
     pub lease: Mutex<Lease>,
     /// Its store is to forget it.
     pub is_erased: AtomicBool,
+    /// What it used is given back.
+    pub is_finished: AtomicBool,
     pub added: Instant,
     /// Made at the first request.
     pub requester: OnceLock<Requester>,
@@ -359,11 +361,7 @@ impl Session {
         message.qos != QoS::AtMostOnce && self.0.shared.store.is_some()
     }
 
-    fn publish_stored(
-        &self,
-        message: &Message,
-        mut wait: impl FnMut() -> bool,
-    ) -> Result<Delivery, Error> {
+    fn publish_stored(&self, message: &Message, mut wait: impl FnMut() -> bool) -> Result<Delivery, Error> {
         let store = self.0.shared.store.as_ref().expect("it was just seen");
         loop {
             let (answer, slot) = Answer::new();

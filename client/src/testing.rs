@@ -8,7 +8,7 @@ use ringmq_shards::Peer;
 use ringmq_turn::PeerId;
 
 use crate::error::ConnectError;
-use crate::link::{Acknowledgement, AckToken, Mailbox, Request, SessionShared};
+use crate::link::{AckToken, Acknowledgement, Mailbox, Request, SessionShared};
 use crate::manager::Manager;
 use crate::message::{Message, Received};
 use crate::status::{Happening, Retry};
@@ -150,7 +150,12 @@ pub(crate) fn received(session: &Arc<SessionShared>, message: Message) -> Receiv
 }
 
 /// A message whose acknowledgement is held back.
-pub(crate) fn withheld(session: &Arc<SessionShared>, message: Message, id: u16, is_automatic: bool) -> Received {
+pub(crate) fn withheld(
+    session: &Arc<SessionShared>,
+    message: Message,
+    id: u16,
+    is_automatic: bool,
+) -> Received {
     let packet_id = ringmq_codec::PacketId::new(id).unwrap();
     let acknowledgement = Acknowledgement { connection: 1, packet_id };
     let ack = AckToken::for_routes(session, acknowledgement, &[is_automatic]).next();

@@ -154,8 +154,7 @@ pub(crate) struct Ring {
     messages: Vec<Box<Message>>,
     messages_used: usize,
     receives: usize,
-    /// Addresses that connects point to, by their indexes.
-    #[expect(clippy::vec_box, reason = "requests point to the addresses while the list grows")]
+    /// Addresses that connects point to, by their indexes: in boxes, since the list grows meanwhile.
     addresses: Vec<Option<Box<SockAddr>>>,
     connects: usize,
 }

@@ -49,7 +49,10 @@ fn defaults_are_those_that_are_documented() {
     assert_eq!((options.session_expiry_s, options.keep_alive_s), (0, 60));
     let times = [options.ping_timeout_ms, options.connect_timeout_ms, options.write_timeout_ms];
     assert_eq!(times, [30_000; 3]);
-    assert_eq!(options.backoff, Backoff { first_ms: 2_000, max_ms: 120_000, factor_percent: 150, jitter: true });
+    assert_eq!(
+        options.backoff,
+        Backoff { first_ms: 2_000, max_ms: 120_000, factor_percent: 150, jitter: true }
+    );
     assert_eq!((options.queue_messages_max, options.offline_messages_max), (10_000, 1_000));
     assert_eq!((options.inflight_messages_max, options.receive_maximum), (4_096, 65_535));
     assert_eq!(options.packet_bytes_max, 16 << 20);
@@ -96,8 +99,12 @@ fn every_option_reaches_the_session() {
     assert_eq!(plan.tls, Tls::ca_file("ca.pem"));
     assert_eq!(plan.sources.len(), 1);
     assert_eq!(&*options.client_id, "other");
-    assert!(matches!(options.credentials, CredentialsSource::Fixed(login) if login == Credentials::new("u", "p")));
-    assert!(!options.clean_start && !options.reconnect && !options.resume_subscriptions && options.manual_acks);
+    assert!(
+        matches!(options.credentials, CredentialsSource::Fixed(login) if login == Credentials::new("u", "p"))
+    );
+    assert!(
+        !options.clean_start && !options.reconnect && !options.resume_subscriptions && options.manual_acks
+    );
     assert!(!options.request_problem_information && options.request_response_information);
     assert_eq!((options.session_expiry_s, options.keep_alive_s), (7, 8));
     assert_eq!((options.ping_timeout_ms, options.connect_timeout_ms, options.write_timeout_ms), (9, 10, 11));
@@ -116,7 +123,8 @@ fn every_option_reaches_the_session() {
 
 #[test]
 fn values_out_of_range_are_refused() {
-    let backoff = |first_ms, max_ms, factor_percent| Backoff { first_ms, max_ms, factor_percent, jitter: true };
+    let backoff =
+        |first_ms, max_ms, factor_percent| Backoff { first_ms, max_ms, factor_percent, jitter: true };
     check_refused(vec![
         (SessionBuilder::quick("", "mqtt://h"), "the session's name"),
         (SessionBuilder::quick("a\0", "mqtt://h"), "null character"),

@@ -86,7 +86,6 @@ impl<T> Window<T> {
         debug_assert!(self.is_all_sent(), "what was sent before comes first");
         self.place(number, Stage::Publish, publication);
         let flight = self.flights.back_mut().expect("it was just placed");
-        flight.is_repeat = false;
         flight.is_open = true;
         self.open += 1;
         self.cursor = self.flights.len();

@@ -303,9 +303,11 @@ fn what_is_published_offline_waits_in_order_up_to_a_bound() {
         assert_eq!(payloads[..5], [0, 1, 2, 3, 4]);
         assert!(taken[..3].iter().map(|taken| taken.number.unwrap().0).eq(0..3));
         core.release(5);
-        for (publication, reason) in
-            taken.into_iter().zip([ReasonCode::Success, ReasonCode::NoMatchingSubscribers, ReasonCode::NotAuthorized])
-        {
+        for (publication, reason) in taken.into_iter().zip([
+            ReasonCode::Success,
+            ReasonCode::NoMatchingSubscribers,
+            ReasonCode::NotAuthorized,
+        ]) {
             publication.delivery.unwrap().settle(Ok(reason));
         }
         one.join().unwrap();
@@ -442,6 +444,8 @@ fn errors_are_understood_through_any_wrapping() {
         (Box::new(invalid()), false, false),
         (Box::new(std::io::Error::other("not ours")), false, false),
         (Box::new(std::io::Error::other(Error::TimedOut(DEADLINE))), true, true),
+        (Box::new(Arc::new(Error::TimedOut(DEADLINE))), true, true),
+        (Box::new(Box::new(Error::Full { held: 1 })), true, false),
     ];
     for (error, temporary, timeout) in table {
         let said = error.to_string();

@@ -18,8 +18,8 @@ use hashbrown::HashMap;
 use ringmq_codec::check_filter;
 
 pub use self::options::RouteOptions;
-pub use self::route::{Listener, Messages, Route};
 pub(crate) use self::route::{HandlerTarget, ListenerTarget};
+pub use self::route::{Listener, Messages, Route};
 
 use self::matcher::{Leaf, Matcher};
 use crate::error::Error;
@@ -183,7 +183,12 @@ impl Routes {
     }
 
     /// Asks a session for a subscription; the requests of a table keep the order of its changes.
-    fn subscribe(self: &Arc<Self>, table: &mut Table, session: &Arc<SessionShared>, wanted: Wanted) -> Arc<Asked> {
+    fn subscribe(
+        self: &Arc<Self>,
+        table: &mut Table,
+        session: &Arc<SessionShared>,
+        wanted: Wanted,
+    ) -> Arc<Asked> {
         let (answer, slot) = Answer::new();
         let filter = Arc::clone(&wanted.filter);
         if let Some(entry) = table.filters.get_mut(&filter) {
@@ -331,7 +336,8 @@ impl Routes {
     }
 
     fn answered(&self, session: &Arc<SessionShared>, filter: &Arc<str>, outcome: Outcome) {
-        let outcome = outcome.and_then(|reason| if reason.is_error() { Err(Error::Refused(reason)) } else { Ok(reason) });
+        let outcome = outcome
+            .and_then(|reason| if reason.is_error() { Err(Error::Refused(reason)) } else { Ok(reason) });
         let is_known = self.table.change(|table| {
             if !table.sessions.contains_key(&session.id) {
                 return false;

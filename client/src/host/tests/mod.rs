@@ -5,7 +5,7 @@
 //! < CONNACK present            the server sends
 //! publish t q1 = one           the program publishes (p1, p2 ...), subscribes (s1 ...), unsubscribes (u1 ...)
 //! cut | hangs up               the connection ends
-//! +10s | +16ms                 time passes
+//! +10s | +16ms                 time passes (seconds up to the next tick of the timers)
 //! connect | disconnect | reconnect | remove | reauthenticate | shutdown
 //! credentials user pass | credentials fail
 //! stored | stored 3 | store fails
@@ -155,7 +155,7 @@ impl Stage {
             io,
             mailbox,
             shared,
-            begin: Some(Box::new(Begin { peers, restored })),
+            begin: Some(Box::new(Begin { peers, restored, is_paused: false })),
             diary,
             inboxes,
             tape,
@@ -283,7 +283,11 @@ impl Stage {
             "take" | "ack" => self.take(words[0], verb == "ack", &mut lines),
             "stalls" => self.stalled = true,
             "drains" => self.stalled = false,
-            time if time.starts_with('+') => self.pass(milliseconds(time)),
+            time if time.starts_with('+') => {
+                // Timers are up to a tick late.
+                let end_ms = self.io.now.mono_ms + milliseconds(time);
+                self.pass_to(if time.ends_with("ms") { end_ms } else { end_ms.next_multiple_of(16) });
+            }
             _ => panic!("nobody can do this: {action}"),
         }
         self.turn();
@@ -344,8 +348,7 @@ impl Stage {
     }
 
     /// Time passes, and the host has its turns when it wants them.
-    fn pass(&mut self, ms: u64) {
-        let end_ms = self.io.now.mono_ms + ms;
+    fn pass_to(&mut self, end_ms: u64) {
         while let Some(at_ms) = self.io.wake_at_ms.filter(|at_ms| *at_ms <= end_ms) {
             self.io.now.mono_ms = self.io.now.mono_ms.max(at_ms);
             self.turn();
