@@ -218,12 +218,15 @@ fn plain_says_it_all_in_the_connect() {
     let (address, server) = broker(1, |peer| {
         let said = peer.next();
         peer.connack(ReasonCode::Success, None);
+        // Until the client leaves.
+        peer.next();
         said
     });
     let manager = Manager::new().unwrap();
     let plain = Arc::new(Plain::new("tim", "tanstaaftanstaaf").unwrap());
     let session = manager.add(builder(&address).authenticator(plain)).unwrap();
     session.wait(SECONDS).unwrap();
+    manager.shutdown(SECONDS).unwrap();
     let expected = Said::Connect {
         method: Some("PLAIN".into()),
         data: b"\0tim\0tanstaaftanstaaf".to_vec(),
