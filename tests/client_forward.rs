@@ -317,10 +317,11 @@ fn what_the_target_has_not_acknowledged_comes_again_after_the_program_died() {
             publish(&near, local("t", format!("{number}")));
         }
         until("the window is full", || got.load(Ordering::SeqCst) == 100);
-        until("all were received", || forwarder.stats().received == count);
+        // More than window and buffer hold: they wait unacknowledged, as many as the broker sends ahead.
+        until("many were received", || forwarder.stats().received > 400);
         let stats = forwarder.stats();
         check_sum(&stats);
-        assert_eq!((stats.sent, stats.in_progress()), (0, count));
+        assert_eq!((stats.sent, stats.in_progress()), (0, stats.received));
         // And now the program dies; the forwarder neither drains nor acknowledges.
         drop(forwarder);
         drop(to);
@@ -369,7 +370,6 @@ fn a_target_that_dies_and_comes_back_empty_gets_everything() {
             while note(&arrived, Duration::ZERO) {}
         }
         if number % 1_000 == 900 {
-            assert!(!to.status().is_connected());
             let fresh = broker_at(&address.to_string());
             arrived = fresh.subscribe("t", QoS::AtLeastOnce).unwrap();
             far = Some(fresh);
