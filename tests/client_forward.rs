@@ -156,6 +156,37 @@ fn every_message_has_one_fate() {
 }
 
 #[test]
+fn what_makes_no_sense_is_refused_with_a_remedy() {
+    let manager = Manager::new().unwrap();
+    // Nobody needs to be connected to.
+    let add =
+        |name: &str| manager.add(SessionBuilder::quick(name, format!("mqtt://{name}")).paused()).unwrap();
+    let (from, to) = (add("from"), add("to"));
+    let whole = || Forwarder::builder("f").source(Source::new(&from, "a/#")).target(&to);
+    whole().build().unwrap();
+    for (builder, why) in [
+        (Forwarder::builder("").source(Source::new(&from, "a")).target(&to), "give it some characters"),
+        (Forwarder::builder("f").target(&to), "a source and a target"),
+        (Forwarder::builder("f").source(Source::new(&from, "a")), "a source and a target"),
+        (whole().buffer(0), "room for one message"),
+        (whole().window(0), "from 1 to 61439"),
+        (whole().window(61_440), "from 1 to 61439"),
+        (whole().loop_guard(LoopGuard::Hops(0)), "give 1 at least"),
+        (whole().loop_guard(LoopGuard::TopicPrefix(String::new())), "the beginning of a topic name"),
+        (whole().loop_guard(LoopGuard::TopicPrefix("a/+".into())), "the beginning of a topic name"),
+        (whole().map("a/+", "b/{2}"), "{2} names nothing"),
+        (whole().map("a/#/b", "c"), "# must be the whole last level"),
+        (whole().source(Source::new(&from, "b/+").and("b/x")), "overlaps with \"b/+\""),
+        (whole().source(Source::new(&from, "b/x").and("$share/g/b/+")), "overlaps with \"b/x\""),
+        (whole().source(Source::new(&from, "b/#/x")), "# must be the whole last level"),
+        (whole().source(Source::new(&to, "b")), "feeds its own source"),
+    ] {
+        let error = builder.build().unwrap_err().to_string();
+        assert!(error.contains(why), "{why}: {error}");
+    }
+}
+
+#[test]
 fn metadata_and_retain_go_along_in_order() {
     let (near, far) = (broker(), broker());
     let manager = Manager::new().unwrap();

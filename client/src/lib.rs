@@ -49,8 +49,8 @@ pub use delivery::Delivery;
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
 pub use events::{Event, EventKind, Events};
 pub use forward::{
-    DropReason, FailReason, Filter, ForwardQos, ForwardRetain, Forwarder, ForwarderBuilder, ForwarderStats, LoopGuard, Source, Transform,
-    TransformError,
+    DropReason, FailReason, Filter, ForwardQos, ForwardRetain, Forwarder, ForwarderBuilder, ForwarderStats,
+    LoopGuard, Source, Transform, TransformError,
 };
 pub use inbox::RecvError;
 pub use link::Overflow;

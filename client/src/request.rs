@@ -66,7 +66,8 @@ impl Replies {
     }
 
     fn arrived(&self, message: Message) {
-        let correlation = message.properties.as_ref().and_then(|properties| properties.correlation_data.as_ref());
+        let correlation =
+            message.properties.as_ref().and_then(|properties| properties.correlation_data.as_ref());
         let key = correlation.and_then(|data| <[u8; 8]>::try_from(&**data).ok()).map(u64::from_be_bytes);
         let slot = key.and_then(|key| self.lock().requests.remove(&key));
         match slot {
@@ -245,7 +246,7 @@ impl Session {
             return Ok(requester);
         }
         // Of several that are made at once, one stays.
-        let requester = Requester::new(self)?;
+        let requester = Box::new(Requester::new(self)?);
         Ok(self.0.requester.get_or_init(|| requester))
     }
 }
@@ -307,9 +308,7 @@ impl Session {
         filter: impl Into<RouteOptions>,
         mut function: impl FnMut(&Received) -> P + Send + 'static,
     ) -> Result<Responder, Error> {
-        self.respond_with(filter, move |request| {
-            Some(Message::new("", function(request)).qos(request.qos))
-        })
+        self.respond_with(filter, move |request| Some(Message::new("", function(request)).qos(request.qos)))
     }
 
     /// The same with a function that makes the whole answer, or none; the topic and the correlation data are set here.

@@ -24,6 +24,9 @@ use crate::slot::Slot;
 use crate::status::Status;
 use crate::tls::Tls;
 
+/// A message that was not accepted, and why. Boxed: it is rare, and large.
+pub(crate) type Returned = Box<(Message, Error)>;
+
 /// Where a session is, and what last went wrong with it.
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -68,7 +71,7 @@ pub(crate) struct SessionInner {
     pub is_finished: AtomicBool,
     pub added: Instant,
     /// Made at the first request.
-    pub requester: OnceLock<Requester>,
+    pub requester: OnceLock<Box<Requester>>,
     /// Made when somebody looks.
     pub meter: Mutex<Option<Box<Meter>>>,
 }
@@ -310,15 +313,15 @@ impl Session {
     }
 
     /// As [`Session::try_publish`], but that a message which is not accepted comes back.
-    pub(crate) fn publish_or_return(&self, message: Message) -> Result<Delivery, (Message, Error)> {
+    pub(crate) fn publish_or_return(&self, message: Message) -> Result<Delivery, Returned> {
         if let Err(error) = self.check(&message) {
-            return Err((message, error));
+            return Err(Box::new((message, error)));
         }
         let (answer, slot) = Answer::new();
         let delivery = Delivery::new(self, slot);
         if let Some(store) = self.0.shared.store.as_ref().filter(|_| message.qos != QoS::AtMostOnce) {
             if !self.0.shared.wait_for_room(Instant::now()) {
-                return Err((message, Error::Full { held: self.waiting() }));
+                return Err(Box::new((message, Error::Full { held: self.waiting() })));
             }
             let done = Arc::new(Slot::default());
             store.publish_later(&self.0.shared, publication(message, Some(answer)), Arc::clone(&done));
@@ -326,7 +329,7 @@ impl Session {
         }
         match self.0.shared.publish(publication(message, Some(answer))) {
             Ok(()) => Ok(delivery),
-            Err((publication, error)) => Err((publication.message, self.explain(error))),
+            Err((publication, error)) => Err(Box::new((publication.message, self.explain(error)))),
         }
     }
 

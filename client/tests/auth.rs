@@ -130,7 +130,8 @@ fn scram(password: &str, client_first: &[u8], ask: impl FnOnce(&str) -> Vec<u8>)
     let stored = Sha256::digest(hmac(&salted, b"Client Key"));
     let text = format!("{bare},{server_first},{without_proof}");
     let signature = hmac(&stored, text.as_bytes());
-    let client_key: Vec<u8> = BASE64.decode(proof).unwrap().iter().zip(signature).map(|(p, s)| p ^ s).collect();
+    let client_key: Vec<u8> =
+        BASE64.decode(proof).unwrap().iter().zip(signature).map(|(p, s)| p ^ s).collect();
     let is_right = Sha256::digest(client_key) == stored;
     is_right.then(|| format!("v={}", BASE64.encode(hmac(&hmac(&salted, b"Server Key"), text.as_bytes()))))
 }
@@ -247,7 +248,8 @@ fn tokens_are_fetched_anew_for_each_connection() {
     let source = move || Ok(Token::new(format!("token {}", fetched.fetch_add(1, Ordering::SeqCst))));
     let bearer = Arc::new(Bearer::new(TokenFn(source)).method_name("OAUTH2"));
     let manager = Manager::new().unwrap();
-    let options = SessionBuilder::quick("s", &*address).credentials_provider(bearer.clone()).authenticator(bearer);
+    let options =
+        SessionBuilder::quick("s", &*address).credentials_provider(bearer.clone()).authenticator(bearer);
     let backoff = ringmq_client::Backoff { first_ms: 10, ..ringmq_client::Backoff::default() };
     // The broker's side drops each connection when it is done with it, and then there is another.
     let _session = manager.add(options.backoff(backoff)).unwrap();

@@ -17,7 +17,7 @@ use crate::link::{Outcome, Target};
 use crate::message::Message;
 use crate::metrics::{Exporter, Exposition, Kind};
 use crate::routes::Route;
-use crate::session::Session;
+use crate::session::{Returned, Session};
 
 /// A target session.
 pub(super) struct Onward(pub Session);
@@ -29,7 +29,7 @@ impl Outlet for Onward {
         self.0.status().is_connected()
     }
 
-    fn send(&self, message: Message) -> Result<Delivery, (Message, Error)> {
+    fn send(&self, message: Message) -> Result<Delivery, Returned> {
         self.0.publish_or_return(message)
     }
 
@@ -123,7 +123,8 @@ impl Forwarder {
             worker
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
-        let thread = thread.map_err(|error| Error::Runtime(format!("no thread for the forwarder: {error}")))?;
+        let thread =
+            thread.map_err(|error| Error::Runtime(format!("no thread for the forwarder: {error}")))?;
         *phase = Phase::Running(thread, routes);
         Ok(())
     }
@@ -247,7 +248,12 @@ impl Exporter for Shared {
             ("messages_sent_total", "Messages that every target has", Kind::Counter, stats.sent),
             ("buffer", "Messages that wait in the buffer", Kind::Gauge, stats.buffered),
             ("in_flight", "Messages on their way to the targets", Kind::Gauge, stats.under_way),
-            ("connected", "Whether every target has a connection", Kind::Gauge, u64::from(self.is_connected())),
+            (
+                "connected",
+                "Whether every target has a connection",
+                Kind::Gauge,
+                u64::from(self.is_connected()),
+            ),
         ];
         for (family, help, kind, value) in plain {
             out.sample((PREFIX, family, help, kind), &[name], value as f64);

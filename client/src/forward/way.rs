@@ -102,13 +102,10 @@ impl Way {
                 Err(error) => return Fate::Fail(FailReason::Transform, error.to_string()),
             }
         }
-        if let LoopGuard::TopicPrefix(prefix) = &self.guard {
-            if !message.topic.starts_with(&**prefix) {
-                return Fate::Fail(
-                    FailReason::Prefix,
-                    format!("{} does not begin with {prefix}", message.topic),
-                );
-            }
+        if let LoopGuard::TopicPrefix(prefix) = &self.guard
+            && !message.topic.starts_with(&**prefix)
+        {
+            return Fate::Fail(FailReason::Prefix, format!("{} does not begin with {prefix}", message.topic));
         }
         if self.has_metadata {
             // Those of the first forwarder on the way stay.

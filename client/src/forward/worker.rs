@@ -15,6 +15,7 @@ use super::way::{Fate, Origin, Way};
 use crate::error::Error;
 use crate::link::{AckToken, Outcome};
 use crate::message::Message;
+use crate::session::Returned;
 
 /// How often a target that takes nothing is looked at.
 const RETRY: Duration = Duration::from_millis(20);
@@ -38,7 +39,7 @@ pub(super) trait Outlet: Send {
     fn is_open(&self) -> bool;
 
     /// Sends a message, or gives it back. Never waits.
-    fn send(&self, message: Message) -> Result<Self::Pending, (Message, Error)>;
+    fn send(&self, message: Message) -> Result<Self::Pending, Returned>;
 
     /// What has become of a message, or a note of whom to wake.
     fn poll(&self, pending: &mut Self::Pending, context: &mut Context<'_>) -> Poll<Outcome>;
@@ -182,10 +183,10 @@ impl<O: Outlet> Worker<O> {
                 Known::Dropped(reason) => self.tally.dropped[reason as usize] += 1,
                 Known::Failed(reason) => self.tally.failed[reason as usize] += 1,
             }
-            if flying.known != Known::Failed(FailReason::Target) {
-                if let Some(token) = flying.token {
-                    token.used();
-                }
+            if flying.known != Known::Failed(FailReason::Target)
+                && let Some(token) = flying.token
+            {
+                token.used();
             }
         }
         count
@@ -252,8 +253,9 @@ impl<O: Outlet> Worker<O> {
             match outlet.send(message) {
                 Ok(pending) if stuck.next == 0 => stuck.flying.first = Some(pending),
                 Ok(pending) => stuck.flying.pending.push(Some(pending)),
-                Err((message, error)) => match failure(&error) {
+                Err(returned) => match failure(&returned.1) {
                     Some(reason) => {
+                        let (message, error) = *returned;
                         tracing::debug!(%reason, %error, "a message cannot be forwarded");
                         stuck.flying.known.worsen(Known::Failed(reason));
                         if stuck.next > 0 {
@@ -262,7 +264,7 @@ impl<O: Outlet> Worker<O> {
                         stuck.message = message;
                     }
                     None => {
-                        stuck.message = message;
+                        stuck.message = returned.0;
                         stuck.message.message_expiry_s = given_life;
                         self.stuck = Some(stuck);
                         return;

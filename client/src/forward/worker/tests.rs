@@ -49,12 +49,12 @@ impl Outlet for Arc<Broker> {
         !self.is_closed.load(Ordering::SeqCst)
     }
 
-    fn send(&self, message: Message) -> Result<Self::Pending, (Message, Error)> {
+    fn send(&self, message: Message) -> Result<Self::Pending, Returned> {
         if let Some(error) = self.error.lock().unwrap().take() {
-            return Err((message, error));
+            return Err(Box::new((message, error)));
         }
         if self.room.load(Ordering::SeqCst) == 0 {
-            return Err((message, Error::Full { held: 0 }));
+            return Err(Box::new((message, Error::Full { held: 0 })));
         }
         self.room.fetch_sub(1, Ordering::SeqCst);
         let slot = Arc::new(Slot::default());
