@@ -13,7 +13,10 @@ mod scratch;
 mod many;
 mod messages;
 mod outages;
+#[path = "../pki/mod.rs"]
+mod pki;
 mod stores;
+mod transports;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -77,5 +80,14 @@ fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => std::thread::park_timeout(DEADLINE),
         }
+    }
+}
+
+/// Waits for what is counted at the end of a turn.
+fn until(is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it never came about");
+        std::thread::yield_now();
     }
 }
