@@ -23,7 +23,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use ringmq::Broker;
 use ringmq::client::{Backoff, Manager, SessionBuilder};
