@@ -12,7 +12,7 @@ use ringmq_client::{
     Backoff, Error, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
 };
 
-use crate::client::DEADLINE;
+use crate::DEADLINE;
 use crate::program::{Directory, Setup};
 use crate::redis_server::RedisServer;
 

@@ -31,7 +31,7 @@ use crate::link::{Mailbox, Publication, Request};
 use crate::machine::End;
 use backoff::Chance;
 use routes::Batches;
-use session::{Session, State};
+use session::Session;
 use sink::HostSink;
 
 /// Look into the mailbox.
@@ -84,7 +84,8 @@ impl Host {
     }
 
     /// How many sessions it runs.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.sessions.len()
     }
 

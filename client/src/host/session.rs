@@ -62,6 +62,8 @@ pub(super) struct Glue {
     pub is_hopeless: bool,
     /// CONNACK accepted the connection.
     pub was_up: bool,
+    /// There was one before.
+    pub has_connected: bool,
     /// CONNECTs of attempts that were given up: each may still reach the broker, and take the session over.
     pub strays: u8,
     pub is_touched: bool,
@@ -93,6 +95,7 @@ impl Glue {
             round: 0,
             is_hopeless: true,
             was_up: false,
+            has_connected: false,
             strays: 0,
             is_touched: false,
             targets_full: 0,

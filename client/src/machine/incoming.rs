@@ -201,11 +201,6 @@ impl Incoming {
         !std::mem::take(&mut self.taken).is_empty()
     }
 
-    /// How many QoS 2 messages are taken and not released.
-    pub fn taken(&self) -> usize {
-        self.taken.len()
-    }
-
     /// Gives memory back that is not used.
     pub fn shrink(&mut self) {
         if self.owed.is_empty() {

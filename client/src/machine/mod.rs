@@ -17,6 +17,7 @@ mod alive;
 mod ask;
 mod connect;
 mod deliver;
+pub(crate) mod fuzzing;
 mod incoming;
 mod limits;
 mod publish;

@@ -56,10 +56,6 @@ impl<T> Default for Window<T> {
 }
 
 impl<T> Window<T> {
-    pub fn is_empty(&self) -> bool {
-        self.flights.is_empty()
-    }
-
     /// Whether every flight of earlier connections was sent again.
     pub fn is_all_sent(&self) -> bool {
         self.cursor == self.flights.len()
@@ -237,7 +233,7 @@ mod tests {
         assert!(!window.has_room(Number(last + SPAN_MAX)), "its id is the first one's");
         let first = window.find(Number(last).packet_id()).expect("it is in flight");
         window.finish(first);
-        assert!(window.is_empty() && window.has_room(Number(last + SPAN_MAX)));
+        assert!(window.len() == 0 && window.has_room(Number(last + SPAN_MAX)));
     }
 
     #[test]
