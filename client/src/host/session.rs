@@ -171,4 +171,4 @@ impl Glue {
 }
 
 /// Thousands of them are idle.
-const _: () = assert!(size_of::<Session>() <= 1024);
+const _: () = assert!(size_of::<Session>() <= 664);

@@ -50,9 +50,9 @@ impl Sink for Drain {
         assert!(ringmq_codec::check_name(arrival.topic.as_bytes()).is_ok());
         self.messages += 1;
         match arrival.publish.packet_id {
-            Some(packet_id) if self.messages % 3 == 0 => {
+            Some(packet_id) if self.messages.is_multiple_of(3) => {
                 self.later.push(Acknowledgement { connection: arrival.connection, packet_id });
-                Take::Later { is_kept: self.messages % 2 == 0 }
+                Take::Later { is_kept: self.messages.is_multiple_of(2) }
             }
             Some(_) | None => Take::Now,
         }

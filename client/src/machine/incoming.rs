@@ -201,6 +201,11 @@ impl Incoming {
         !std::mem::take(&mut self.taken).is_empty()
     }
 
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.owed.capacity() + self.taken.capacity() + self.completions.capacity()
+    }
+
     /// Gives memory back that is not used.
     pub fn shrink(&mut self) {
         if self.owed.is_empty() {

@@ -201,6 +201,11 @@ impl<T> Window<T> {
         self.flights.iter().filter(|flight| flight.stage != Stage::Done).count()
     }
 
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.flights.capacity()
+    }
+
     /// Gives memory back, if nothing is in flight.
     pub fn shrink(&mut self) {
         if self.flights.is_empty() {

@@ -73,6 +73,13 @@ impl Setup {
         self
     }
 
+    /// The session, for a test that looks at it.
+    fn stage(self) -> Stage {
+        let stage = Stage::new(self.options, self.restored, self.has_store, usize::MAX);
+        self.inboxes.into_iter().for_each(|inbox| drop(stage.inboxes.add(inbox)));
+        stage
+    }
+
     /// Plays a transcript, with a server whose bytes come whole, and then one by one.
     #[track_caller]
     pub fn check(self, transcript: &str) {
