@@ -7,9 +7,9 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringmq_client::store::{Durability, File, FileOptions, Redis, RedisOptions, Store};
+use ringmq_client::store::{Durability, File, FileOptions, Redis, RedisOptions, Store, StoreError};
 use ringmq_client::{
-    Backoff, Error, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
+    Backoff, Error, EventKind, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
 };
 
 use crate::DEADLINE;
@@ -275,6 +275,84 @@ fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
         again <= KILLS * u64::from(RECEIVE_MAXIMUM),
         "{again} came again, which is more than was under way"
     );
+    manager.shutdown(DEADLINE).unwrap();
+    broker.kill();
+}
+
+#[test]
+fn a_store_that_fails_is_told_of_and_goes_on_when_it_is_back() {
+    let mut server = RedisServer::start(&[]);
+    let directory = Directory::new("client-outage");
+    let setup = Setup::new(directory.path(), 1);
+    let broker = setup.start();
+    let options = RedisOptions { retry_for: Duration::from_millis(200), ..RedisOptions::default() };
+    let store: Arc<dyn Store> = Arc::new(Redis::new(&server.address(), options).unwrap());
+    let manager = Manager::new().unwrap();
+    let events = manager.events();
+    let session = manager.add(persistent("s", &format!("mqtt://{}", setup.address)).store(store)).unwrap();
+    session.wait(DEADLINE).unwrap();
+    let message = Message::new("t/x", "1").qos(QoS::ExactlyOnce);
+    session.publish(message.clone()).unwrap().wait(DEADLINE).unwrap();
+    server.stop();
+    let error = session.publish(message.clone()).unwrap_err();
+    assert!(matches!(error, Error::Store(StoreError::Unavailable { .. })) && error.is_temporary(), "{error}");
+    // It is told of the subscription, too.
+    let listener = manager.listen_to("s", "t/#").unwrap();
+    loop {
+        match events.recv(DEADLINE).unwrap().kind {
+            EventKind::StoreFailed { why } => {
+                assert!(why.contains("the store in Redis at 127.0.0.1:"), "{why}");
+                break;
+            }
+            _ => {}
+        }
+    }
+    server.start_again();
+    let began = Instant::now();
+    let delivery = loop {
+        match session.publish(message.clone()) {
+            Ok(delivery) => break delivery,
+            Err(error) => assert!(matches!(error, Error::Store(_)) && began.elapsed() < DEADLINE, "{error}"),
+        }
+    };
+    delivery.wait(DEADLINE).unwrap();
+    listener.wait_subscribed(DEADLINE).unwrap();
+    session.publish(Message::new("t/y", "2").qos(QoS::AtLeastOnce)).unwrap();
+    while &*listener.recv(DEADLINE).unwrap().topic != "t/y" {}
+    manager.shutdown(DEADLINE).unwrap();
+    broker.kill();
+}
+
+#[test]
+fn a_session_that_is_added_again_goes_on_and_one_that_is_erased_begins_anew() {
+    let directory = Directory::new("client-again");
+    let address = crate::program::free_address();
+    let store = open(&format!("written {}", directory.join("store").display()));
+    let manager = Manager::new().unwrap();
+    let add = || {
+        let session = persistent("s", &format!("mqtt://{address}")).store(Arc::clone(&store));
+        manager.add(session).unwrap()
+    };
+    // There is no broker yet.
+    for (payload, erased) in [("kept", false), ("erased", true), ("kept too", false)] {
+        let delivery = add().publish(Message::new("t/x", payload).qos(QoS::AtLeastOnce)).unwrap();
+        if erased {
+            manager.erase("s").unwrap()
+        } else {
+            manager.remove("s").unwrap()
+        }
+        assert!(matches!(delivery.wait(DEADLINE), Err(Error::Gone)), "{payload}");
+    }
+    let broker = Setup { address, ..Setup::new(&directory.join("broker"), 1) }.start();
+    manager.add(persistent("all", &format!("mqtt://{address}"))).unwrap();
+    let listener = manager.listen_to("all", RouteOptions::new("#").qos(QoS::AtLeastOnce)).unwrap();
+    listener.wait_subscribed(DEADLINE).unwrap();
+    add().publish(Message::new("t/x", "last").qos(QoS::AtLeastOnce)).unwrap();
+    let mut arrived = Vec::new();
+    while arrived.last().is_none_or(|last| last != "last") {
+        arrived.push(listener.recv(DEADLINE).unwrap().payload.clone());
+    }
+    assert_eq!(arrived, ["kept too", "last"]);
     manager.shutdown(DEADLINE).unwrap();
     broker.kill();
 }
