@@ -25,8 +25,15 @@ use std::time::Duration;
 use ringmq::Broker;
 use ringmq::client::{Backoff, Manager, SessionBuilder};
 
-/// A deadline, not a pace: everything comes far sooner.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Named so by what the crash tests share.
+mod client {
+    use std::time::Duration;
+
+    /// A deadline, not a pace: everything comes far sooner.
+    pub const DEADLINE: Duration = Duration::from_secs(60);
+}
+
+use client::DEADLINE;
 
 fn broker() -> Broker {
     broker_at("127.0.0.1:0".parse().unwrap())
