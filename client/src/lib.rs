@@ -65,3 +65,9 @@ pub use session::{Session, SessionReady};
 pub use status::Status;
 pub use threads::ManagerBuilder;
 pub use tls::Tls;
+
+/// For fuzzing: what a server may send, through a session's receive path.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::machine::fuzzing::receive;
+}

@@ -413,6 +413,14 @@ impl SessionShared {
         std::mem::swap(&mut queue.publications, empty);
     }
 
+    /// The session is idle: gives memory back.
+    pub fn shrink(&self) {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.publications.is_empty() {
+            queue.publications = Vec::new();
+        }
+    }
+
     /// So many of the publications that were taken are written, sent for the first time, or failed. Once a turn
     /// and session: it wakes those who wait for room.
     pub fn release(&self, count: usize) {

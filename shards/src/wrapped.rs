@@ -10,6 +10,12 @@ use crate::flight::{Flight, Wrapped};
 use crate::layers::Layers;
 use crate::socket::{Socket, Wrapping};
 
+/// Says whose connection a transport ended, for those who look for it. An operator who does not has counters.
+fn log_end(info: &ConnInfo, why: TurnedAway, detail: Option<&str>) {
+    let peer = info.remote.map(tracing::field::display);
+    tracing::debug!(peer, listener = info.listener.0, ?why, detail, "a transport ended a connection");
+}
+
 /// Handshakes.
 impl<C: Core> Driver<C> {
     /// Takes in an accepted connection that is not ready for the core.
@@ -60,7 +66,7 @@ impl<C: Core> Driver<C> {
             return;
         }
         let conn = self.conns.at(id.slot);
-        let listener = conn.listener;
+        let info = conn.info();
         let wrapping = conn.wrapping();
         wrapping.parted = true;
         let dial = wrapping.dial.take();
@@ -81,7 +87,8 @@ impl<C: Core> Driver<C> {
                 self.tell_turned_away(index, why, detail);
             }
             None => {
-                self.core.turned_away(listener, why, &mut self.io);
+                log_end(&info, why, detail.as_deref());
+                self.core.turned_away(info.listener, why, &mut self.io);
                 self.note_endings();
             }
         }
@@ -167,7 +174,10 @@ impl<C: Core> Driver<C> {
         match conn.life {
             Life::Greeting => self.turn_away(id, TurnedAway::Fault(fault)),
             Life::Open => {
-                conn.wrapping().parted = true;
+                let info = conn.info();
+                let wrapping = conn.wrapping();
+                wrapping.parted = true;
+                log_end(&info, TurnedAway::Fault(fault), wrapping.layers.fault_detail());
                 self.ready.push(id);
                 self.core.closed(id, CloseReason::Transport(fault), &mut self.io);
                 self.end(id);

@@ -94,7 +94,7 @@ fn every_option_reaches_the_session() {
         .plan()
         .unwrap();
     let options = plan.options;
-    assert_eq!(options.addresses, ["mqtts://a".into(), "unix:/b".into()]);
+    assert_eq!(options.addresses, [Box::<str>::from("mqtts://a"), Box::from("unix:/b")]);
     assert_eq!(plan.addresses.len(), 2);
     assert_eq!(plan.tls, Tls::ca_file("ca.pem"));
     assert_eq!(plan.sources.len(), 1);
@@ -115,7 +115,7 @@ fn every_option_reaches_the_session() {
     assert_eq!((options.packet_bytes_max, options.topic_alias_maximum), (128, 0));
     assert_eq!(options.topic_aliases_out_max, 17);
     assert_eq!(options.connect_user_properties, [("k".to_owned(), "v".to_owned())]);
-    assert_eq!(options.will, Some(will));
+    assert_eq!(options.will, Some(Box::new(will)));
     assert!(options.authenticator.is_some());
     let plan = quick().credentials_provider(Arc::new(Provider)).plan().unwrap();
     assert!(matches!(plan.options.credentials, CredentialsSource::Provider(_)));

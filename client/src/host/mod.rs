@@ -10,6 +10,8 @@ mod attempts;
 mod backoff;
 mod requests;
 mod routes;
+#[cfg(test)]
+mod seeded;
 mod session;
 mod sink;
 #[cfg(test)]
@@ -29,7 +31,7 @@ use crate::link::{Mailbox, Publication, Request};
 use crate::machine::End;
 use backoff::Chance;
 use routes::Batches;
-use session::{Session, State};
+use session::Session;
 use sink::HostSink;
 
 /// Look into the mailbox.
@@ -82,7 +84,8 @@ impl Host {
     }
 
     /// How many sessions it runs.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.sessions.len()
     }
 
@@ -166,7 +169,11 @@ impl Host {
         }
         if self.sessions[slot].machine.due_ms() <= now_ms {
             match self.with(slot, io, |machine, sink| machine.due(sink)) {
-                Ok(true) => self.sessions[slot].glue.routes = None,
+                Ok(true) => {
+                    let glue = &mut self.sessions[slot].glue;
+                    glue.routes = None;
+                    glue.shared.shrink();
+                }
                 Ok(false) => {}
                 Err(end) => self.end(slot, end, io),
             }
@@ -267,7 +274,7 @@ impl Core for Host {
                 },
             },
         };
-        glue.state = State::Stopped { by_program: false };
+        glue.note_stray();
         self.lost(slot, why, io);
     }
 

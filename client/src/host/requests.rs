@@ -86,7 +86,8 @@ impl Host {
         let id = shared.id;
         debug_assert!(!self.by_id.contains_key(&id.0), "ids are not used again");
         let is_paused = begin.is_paused;
-        let machine = Machine::new(shared.options.clone(), begin.restored);
+        let mut machine = Machine::new(shared.options.clone(), begin.restored);
+        machine.begin_at(io.now.mono_ms);
         let slot = self.sessions.insert(Session { machine, glue: Glue::new(shared, begin.peers) });
         self.by_id.insert(id.0, slot);
         self.touch(slot);

@@ -17,6 +17,7 @@ mod alive;
 mod ask;
 mod connect;
 mod deliver;
+pub(crate) mod fuzzing;
 mod incoming;
 mod limits;
 mod publish;
@@ -287,6 +288,21 @@ impl<T: Default> Machine<T> {
 }
 
 impl<T> Machine<T> {
+    /// What was restored has lived until now.
+    pub fn begin_at(&mut self, now_ms: u64) {
+        for at in 0..self.window.len() {
+            if let Some(publication) = &mut self.window.at(at).publication {
+                publication.since_ms = now_ms;
+            }
+        }
+        for at in 0..self.queue.len() {
+            let publication = &mut self.queue[at];
+            publication.since_ms = now_ms;
+            let message_expiry_s = publication.message.message_expiry_s;
+            self.note_expiry(now_ms, message_expiry_s);
+        }
+    }
+
     fn version(&self) -> Version {
         self.options.version
     }
@@ -304,6 +320,13 @@ impl<T> Machine<T> {
     /// Publications whose outcome was not told.
     pub fn unsettled(&self) -> usize {
         self.queue.len() + self.window.in_flight()
+    }
+
+    /// Items that its buffers, queues and tables have room for, its subscriptions left out.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        let Self { queue, storing, carry, window, incoming, .. } = self;
+        queue.capacity() + storing.capacity() + carry.capacity() + window.room() + incoming.room()
     }
 
     /// The driver stopped reading the connection, or reads it again.
@@ -367,7 +390,7 @@ impl<T> Machine<T> {
 
     /// Gives memory back that an idle session does not need.
     fn shrink(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > limits::IDLE_ROOM_MAX {
+        if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
         if self.storing.is_empty() {
@@ -384,4 +407,4 @@ fn id_of<T>(publication: &Publication<T>) -> PacketId {
 }
 
 /// Many of them are idle.
-const _: () = assert!(size_of::<Machine<usize>>() <= 704);
+const _: () = assert!(size_of::<Machine<usize>>() <= 480);

@@ -340,7 +340,7 @@ impl<T> Machine<T> {
         if !session_present {
             self.lose_flights(sink);
         }
-        let limit = self.options.inflight_messages_max.min(self.server.receive_maximum);
+        let limit = self.options.inflight_messages_max.max(1).min(self.server.receive_maximum);
         self.window.begin(limit);
         let posted_anew = self.storing.is_empty();
         for at in 0..self.window.len() {

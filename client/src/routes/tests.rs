@@ -108,7 +108,7 @@ fn routes_over_all_sessions_count_for_later_ones() {
     assert_eq!(deliver(&a, &messages), 1);
     assert_eq!(deliver(&b, &messages), 2);
     let from: Vec<_> = (0..2).map(|_| all.recv(DEADLINE).unwrap().session).collect();
-    assert_eq!(from, ["a".into(), "b".into()]);
+    assert_eq!(from, [Arc::<str>::from("a"), Arc::from("b")]);
     assert_eq!(own.recv(DEADLINE).unwrap().topic, "y");
     drop(all);
     assert_eq!(stage.asked(), ["0 - x", "1 - x"]);

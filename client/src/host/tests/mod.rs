@@ -20,7 +20,7 @@
 mod connect;
 mod deliver;
 mod notation;
-mod program;
+pub(super) mod program;
 mod publish;
 mod session;
 mod subscribe;
@@ -71,6 +71,13 @@ impl Setup {
         self.has_store = true;
         self.restored = restored;
         self
+    }
+
+    /// The session, for a test that looks at it.
+    fn stage(self) -> Stage {
+        let stage = Stage::new(self.options, self.restored, self.has_store, usize::MAX);
+        self.inboxes.into_iter().for_each(|inbox| drop(stage.inboxes.add(inbox)));
+        stage
     }
 
     /// Plays a transcript, with a server whose bytes come whole, and then one by one.

@@ -566,6 +566,42 @@ fn restored_publications_are_sent_again() {
     );
 }
 
+/// What is left of their lives counts from now.
+#[test]
+fn restored_publications_expire() {
+    let expiring = |number, seconds| {
+        let message = Message::new("a", "x").qos(QoS::AtLeastOnce);
+        (Number(number), Message { message_expiry_s: Some(seconds), ..message }, false)
+    };
+    let restored = Restored {
+        publications: vec![expiring(0, 20), expiring(1, 0), expiring(61_440, 5), expiring(61_441, 30)],
+        next: 61_442,
+        resumes: true,
+        ..Restored::default()
+    };
+    Setup::new(keeping).stored(restored).check(
+        "
+        add
+          = connecting 0
+          = dials 0
+        +10s
+          = stores completed 61440
+        accept
+          > CONNECT v5 id=s expiry=100
+        # The server may have them already.
+        < CONNACK present
+          = connected 0 present
+          = ready
+          > PUBLISH a q1 #1 dup expiry=10 = x
+          > PUBLISH a q1 #2 dup expiry=0 = x
+        < PUBACK #1
+          = stores completed 0
+        < PUBACK #2
+          > PUBLISH a q1 #2 expiry=20 = x
+          = stores completed 1",
+    );
+}
+
 /// What is gone settles everything.
 #[test]
 fn removing_a_session_settles_what_is_pending() {

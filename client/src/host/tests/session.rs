@@ -1,10 +1,13 @@
 //! What the program has a session do, and authentication (MQTT 5 section 4.12).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::program::Inbox;
 use super::{Setup, check};
 use crate::auth::{AuthError, Authenticator, Exchange};
-use crate::options::SessionOptions;
+use crate::link::Overflow;
+use crate::options::{LostSession, SessionOptions};
 
 #[test]
 fn a_session_is_left_and_taken_up_again() {
@@ -84,6 +87,130 @@ fn a_disconnect_follows_what_was_published() {
           > closed
           = p1: the session is gone",
     );
+}
+
+/// What a burst needed is given back when nothing happened for a while.
+#[test]
+fn an_idle_session_owns_no_buffers() {
+    let inbox = Inbox::new("in/#", Overflow::DropNewest, usize::MAX);
+    let mut stage = Setup::new(|_| {}).route(inbox).stage();
+    stage.play(
+        "
+        add
+          = connecting 0
+          = dials 0
+        publish out = early
+        publish out q2 = early
+        subscribe in/#
+        accept
+          > CONNECT v5 id=s clean
+        < CONNACK rmax=2
+          = connected 0
+          > SUBSCRIBE #61441 in/# q0
+          > PUBLISH out = early
+          > PUBLISH out q2 #1 = early
+          = p1: Success
+        < SUBACK #61441 0x00
+          = ready
+          = s1: Success
+        publish out q1 = one
+          > PUBLISH out q1 #2 = one
+        publish out q1 = two
+        publish out = three
+        < PUBACK #2
+          > PUBLISH out q1 #3 = two
+          > PUBLISH out = three
+          = p3: Success
+          = p5: Success
+        < PUBREC #1
+          > PUBREL #1
+        < PUBCOMP #1
+          = p2: Success
+        < PUBACK #3
+          = p4: Success
+        < PUBLISH in/a q2 #7 = x
+          > PUBREC #7
+          = in/# gets in/a q2 = x
+        < PUBREL #7
+          > PUBCOMP #7",
+    );
+    let slot = *stage.host.by_id.values().next().unwrap();
+    assert!(stage.host.sessions[slot].machine.room() > 0 && stage.host.sessions[slot].glue.routes.is_some());
+    stage.play(
+        "
+        +60s
+          > PINGREQ
+        < PINGRESP",
+    );
+    assert_eq!(stage.host.sessions[slot].machine.room(), 0);
+    assert!(stage.host.sessions[slot].glue.routes.is_none());
+    stage.finish();
+}
+
+#[test]
+fn metrics_count() {
+    let inbox = Inbox::new("#", Overflow::DropNewest, usize::MAX);
+    let mut stage = Setup::new(|options| options.lost_session = LostSession::Fail).route(inbox).stage();
+    stage.play(
+        "
+        add
+          = connecting 0
+          = dials 0
+        refuse
+          = lost: mqtt://one: nobody listens there; try 1 in 2000 ms
+        +2s
+          = connecting 0
+          = dials 0
+        accept
+          > CONNECT v5 id=s clean
+        < CONNACK pmax=1000
+          = connected 0
+          = ready
+        publish out q1 = one
+          > PUBLISH out q1 #1 = one
+        publish out = two
+          > PUBLISH out = two
+          = p2: Success
+        < PUBACK #1 0x97
+          = p1: the broker refused: Quota exceeded
+        subscribe a
+          > SUBSCRIBE #61441 a q0
+        subscribe b
+          > SUBSCRIBE #61442 b q0
+        < SUBACK #61441 0x00
+          = s1: Success
+        < SUBACK #61442 0x87
+          = s2: the broker refused: Not authorized
+        < PUBLISH in = three
+          = # gets in = three",
+    );
+    let metrics = &stage.shared.metrics;
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    // PUBLISH of 13 and 11 bytes; topic and payload of 7.
+    assert_eq!((load(&metrics.messages_sent), load(&metrics.bytes_sent)), (2, 24));
+    assert_eq!((load(&metrics.messages_received), load(&metrics.bytes_received)), (1, 7));
+    assert_eq!((load(&metrics.errors), load(&metrics.reconnects)), (3, 0));
+    assert_eq!(metrics.subscriptions.load(Ordering::Relaxed), 1);
+    assert!(load(&metrics.last_message_ms) > 0 && load(&metrics.last_error_ms) > 0);
+    assert_eq!(stage.shared.broker_packet_bytes_max.load(Ordering::Relaxed), 1000);
+    stage.play(
+        "
+        cut
+          = lost: the connection was lost; try 1 in 2000 ms
+        +2s
+          = connecting 0
+          = dials 0
+        accept
+          > CONNECT v5 id=s
+        < CONNACK present response=answers/
+          = connected 0 present
+          > SUBSCRIBE #61443 b q0",
+    );
+    let metrics = &stage.shared.metrics;
+    assert_eq!((load(&metrics.errors), load(&metrics.reconnects)), (4, 1));
+    let information = stage.shared.response_information.lock().unwrap().clone();
+    assert_eq!(information.as_deref(), Some("answers/"));
+    stage.finish();
 }
 
 /// Says hello, answers each challenge with its echo, and wants to hear "bye".

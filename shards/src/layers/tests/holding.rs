@@ -67,6 +67,7 @@ fn pings_pile_up_no_answers() {
     }
 }
 
+/// [MQTT-6.0.0-2], [MQTT311-6.0.0-2]: where packets begin and end has nothing to do with frames.
 #[test]
 fn frames_are_passed_on_as_they_arrive() {
     let world = World::new();
