@@ -130,6 +130,15 @@ impl Program {
         }
     }
 
+    fn wait_until_ready(&mut self) {
+        loop {
+            match self.lines.next().expect("it goes on until it is killed").unwrap().as_str() {
+                "ready" => return,
+                line => eprintln!("the child said: {line}"),
+            }
+        }
+    }
+
     /// Kills it while it goes on.
     fn kill(mut self, kept: &mut Vec<u64>) {
         self.child.kill().unwrap();
@@ -241,7 +250,7 @@ fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
     const KILLS: u64 = 8;
     let directory = Directory::new("client-receiver");
     let store = format!("written {}", directory.join("store").display());
-    let setup = Setup::new(directory.path(), 1);
+    let setup = Setup::new(&directory.join("broker"), 1);
     let address = format!("mqtt://{}", setup.address);
     let broker = setup.start();
     let manager = Manager::new().unwrap();
@@ -249,7 +258,7 @@ fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
     session.wait(DEADLINE).unwrap();
     let mut got = Vec::new();
     let mut receiver = Program::spawn(RECEIVING, (&address, &store), 0);
-    while receiver.lines.next().expect("it goes on until it is killed").unwrap() != "ready" {}
+    receiver.wait_until_ready();
     let mut deliveries = Vec::new();
     for number in 1..=COUNT {
         let message = Message::new("t/x", format!("{number}")).qos(QoS::ExactlyOnce);
