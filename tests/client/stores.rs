@@ -324,7 +324,7 @@ fn a_store_that_fails_is_told_of_and_goes_on_when_it_is_back() {
     };
     delivery.wait(DEADLINE).unwrap();
     listener.wait_subscribed(DEADLINE).unwrap();
-    session.publish(Message::new("t/y", "2").qos(QoS::AtLeastOnce)).unwrap();
+    session.send(Message::new("t/y", "2").qos(QoS::AtLeastOnce)).unwrap();
     while &*listener.recv(DEADLINE).unwrap().topic != "t/y" {}
     manager.shutdown(DEADLINE).unwrap();
     broker.kill();
@@ -354,7 +354,7 @@ fn a_session_that_is_added_again_goes_on_and_one_that_is_erased_begins_anew() {
     manager.add(persistent("all", &format!("mqtt://{address}"))).unwrap();
     let listener = manager.listen_to("all", RouteOptions::new("#").qos(QoS::AtLeastOnce)).unwrap();
     listener.wait_subscribed(DEADLINE).unwrap();
-    add().publish(Message::new("t/x", "last").qos(QoS::AtLeastOnce)).unwrap();
+    add().send(Message::new("t/x", "last").qos(QoS::AtLeastOnce)).unwrap();
     let mut arrived = Vec::new();
     while arrived.last().is_none_or(|last| last != "last") {
         arrived.push(listener.recv(DEADLINE).unwrap().payload.clone());
