@@ -4,6 +4,7 @@
 #[path = "../crash/program.rs"]
 #[allow(dead_code, reason = "the crash tests use all of it")]
 mod program;
+#[cfg(feature = "services")]
 #[path = "../../client/tests/stores/redis_server.rs"]
 #[allow(dead_code, reason = "the tests of stores use all of it")]
 mod redis_server;

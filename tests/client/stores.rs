@@ -7,13 +7,16 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringmq_client::store::{Durability, File, FileOptions, Redis, RedisOptions, Store, StoreError};
+use ringmq_client::store::{Durability, File, FileOptions, Store, StoreError};
+#[cfg(feature = "services")]
+use ringmq_client::store::{Redis, RedisOptions};
 use ringmq_client::{
     Backoff, Error, EventKind, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
 };
 
 use crate::DEADLINE;
 use crate::program::{Directory, Setup};
+#[cfg(feature = "services")]
 use crate::redis_server::RedisServer;
 
 /// Tell the child which broker and store to use, and with which number to begin.
@@ -39,6 +42,7 @@ fn open(store: &str) -> Arc<dyn Store> {
     match kind {
         "written" => on_disk(Durability::Written),
         "synced" => on_disk(Durability::Synced),
+        #[cfg(feature = "services")]
         "redis" => Arc::new(Redis::new(place, RedisOptions::default()).unwrap()),
         other => panic!("there is no store {other}"),
     }
@@ -238,6 +242,7 @@ fn nothing_is_lost_with_a_store_on_disk() {
     }
 }
 
+#[cfg(feature = "services")]
 #[test]
 fn nothing_is_lost_with_a_store_in_redis() {
     let server = RedisServer::start(&[]);
@@ -289,6 +294,7 @@ fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
     broker.kill();
 }
 
+#[cfg(feature = "services")]
 #[test]
 fn a_store_that_fails_is_told_of_and_goes_on_when_it_is_back() {
     let mut server = RedisServer::start(&[]);
