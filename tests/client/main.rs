@@ -8,6 +8,7 @@ mod program;
 #[path = "../../client/tests/stores/redis_server.rs"]
 #[allow(dead_code, reason = "the tests of stores use all of it")]
 mod redis_server;
+#[cfg(feature = "services")]
 #[path = "../../client/tests/stores/scratch.rs"]
 mod scratch;
 
@@ -16,6 +17,8 @@ mod messages;
 mod outages;
 #[path = "../pki/mod.rs"]
 mod pki;
+#[cfg(feature = "services")]
+mod redis;
 mod stores;
 mod transports;
 

@@ -7,17 +7,15 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringmq_client::store::{Durability, File, FileOptions, Store, StoreError};
+use ringmq_client::store::{Durability, File, FileOptions, Store};
 #[cfg(feature = "services")]
 use ringmq_client::store::{Redis, RedisOptions};
 use ringmq_client::{
-    Backoff, Error, EventKind, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
+    Backoff, Error, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
 };
 
 use crate::DEADLINE;
 use crate::program::{Directory, Setup};
-#[cfg(feature = "services")]
-use crate::redis_server::RedisServer;
 
 /// Tell the child which broker and store to use, and with which number to begin.
 const BROKER: &str = "RINGMQ_TEST_BROKER";
@@ -49,7 +47,7 @@ fn open(store: &str) -> Arc<dyn Store> {
 }
 
 /// A session that stays.
-fn persistent(name: &str, broker: &str) -> SessionBuilder {
+pub fn persistent(name: &str, broker: &str) -> SessionBuilder {
     let backoff = Backoff { first_ms: 20, max_ms: 100, jitter: false, ..Backoff::default() };
     SessionBuilder::quick(name, broker).resume().session_expiry(Duration::from_secs(3600)).backoff(backoff)
 }
@@ -182,7 +180,7 @@ fn check(arrived: &[u64], kept: &[u64]) {
 }
 
 /// Kills publishers, and the broker at every other time.
-fn kill_again_and_again(store: &str, rounds: u64, lines: usize) {
+pub fn kill_again_and_again(store: &str, rounds: u64, lines: usize) {
     let directory = Directory::new(&format!("client-{}", store.split(' ').next().unwrap()));
     let setup = Setup::new(directory.path(), 1);
     let address = format!("mqtt://{}", setup.address);
@@ -242,13 +240,6 @@ fn nothing_is_lost_with_a_store_on_disk() {
     }
 }
 
-#[cfg(feature = "services")]
-#[test]
-fn nothing_is_lost_with_a_store_in_redis() {
-    let server = RedisServer::start(&[]);
-    kill_again_and_again(&format!("redis {}", server.address()), 8, 400);
-}
-
 #[test]
 fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
     const EACH: u64 = 300;
@@ -290,48 +281,6 @@ fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
         again <= ROUNDS * u64::from(RECEIVE_MAXIMUM),
         "{again} came again, which is more than was under way"
     );
-    manager.shutdown(DEADLINE).unwrap();
-    broker.kill();
-}
-
-#[cfg(feature = "services")]
-#[test]
-fn a_store_that_fails_is_told_of_and_goes_on_when_it_is_back() {
-    let mut server = RedisServer::start(&[]);
-    let directory = Directory::new("client-outage");
-    let setup = Setup::new(directory.path(), 1);
-    let broker = setup.start();
-    let options = RedisOptions { retry_for: Duration::from_millis(200), ..RedisOptions::default() };
-    let store: Arc<dyn Store> = Arc::new(Redis::new(&server.address(), options).unwrap());
-    let manager = Manager::new().unwrap();
-    let events = manager.events();
-    let session = manager.add(persistent("s", &format!("mqtt://{}", setup.address)).store(store)).unwrap();
-    session.wait(DEADLINE).unwrap();
-    let message = Message::new("t/x", "1").qos(QoS::ExactlyOnce);
-    session.publish(message.clone()).unwrap().wait(DEADLINE).unwrap();
-    server.stop();
-    let error = session.publish(message.clone()).unwrap_err();
-    assert!(matches!(error, Error::Store(StoreError::Unavailable { .. })) && error.is_temporary(), "{error}");
-    // It is told of the subscription, too.
-    let listener = manager.listen_to("s", "t/#").unwrap();
-    loop {
-        if let EventKind::StoreFailed { why } = events.recv(DEADLINE).unwrap().kind {
-            assert!(why.contains("the store in Redis at 127.0.0.1:"), "{why}");
-            break;
-        }
-    }
-    server.start_again();
-    let began = Instant::now();
-    let delivery = loop {
-        match session.publish(message.clone()) {
-            Ok(delivery) => break delivery,
-            Err(error) => assert!(matches!(error, Error::Store(_)) && began.elapsed() < DEADLINE, "{error}"),
-        }
-    };
-    delivery.wait(DEADLINE).unwrap();
-    listener.wait_subscribed(DEADLINE).unwrap();
-    session.send(Message::new("t/y", "2").qos(QoS::AtLeastOnce)).unwrap();
-    while &*listener.recv(DEADLINE).unwrap().topic != "t/y" {}
     manager.shutdown(DEADLINE).unwrap();
     broker.kill();
 }
