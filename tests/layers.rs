@@ -51,8 +51,13 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// Packages that only one package of the workspace may name.
-const RESERVED: &[(&str, &str)] =
-    &[("glommio", "ringmq-shards"), ("io-uring", "ringmq-shards"), ("memmap2", "ringmq-storage")];
+const RESERVED: &[(&str, &str)] = &[
+    ("glommio", "ringmq-shards"),
+    ("io-uring", "ringmq-shards"),
+    ("memmap2", "ringmq-storage"),
+    ("ring", "ringmq-shards"),
+    ("rustls", "ringmq-shards"),
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

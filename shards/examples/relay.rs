@@ -86,7 +86,7 @@ fn main() {
     }
     let config = RuntimeConfig {
         shards: Some(1),
-        listeners: vec![ListenerConfig { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }],
+        listeners: vec![ListenerConfig::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
         ..RuntimeConfig::default()
     };
     let make = |_| Relay { roles: Vec::new(), channels: vec![Vec::new(); 256] };

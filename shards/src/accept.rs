@@ -8,9 +8,10 @@ use ringmq_turn::{ConnInfo, Core, ListenerId};
 use crate::config::{ACCEPT_REST_MS, OVER_LIMIT_MAX};
 use crate::conn::{Life, Receiving};
 use crate::driver::Driver;
-use crate::listen::{Listener, Socket};
+use crate::listen::Listener;
 use crate::mesh::Moved;
 use crate::ring::Completion;
+use crate::socket::Socket;
 use crate::sys;
 
 /// A listener of one shard.

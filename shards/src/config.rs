@@ -1,13 +1,76 @@
 //! What an operator may set, and the limits that are fixed.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::tls::ServerTls;
 
 /// One address to listen on. Its position in [`RuntimeConfig::listeners`] is its
 /// [`ringmq_turn::ListenerId`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Where to listen; port 0 lets the kernel choose one, the same for all shards.
-    pub addr: SocketAddr,
+    /// Where to listen.
+    pub address: ListenAddress,
+    /// Its side of TLS; absent for a listener without.
+    pub tls: Option<ServerTls>,
+    /// Whether its peers speak WebSocket, over TLS where there is TLS.
+    pub websocket: bool,
+}
+
+impl ListenerConfig {
+    /// A listener without any layer.
+    pub fn new(address: ListenAddress) -> Self {
+        Self { address, tls: None, websocket: false }
+    }
+
+    /// A plain listener on a TCP port.
+    pub fn tcp(addr: SocketAddr) -> Self {
+        Self::new(ListenAddress::Tcp(addr))
+    }
+
+    /// A plain listener on a Unix socket, with the permissions that the process's umask gives it.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self::new(ListenAddress::Unix(UnixListener { path: path.into(), mode: None }))
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A TCP port; port 0 lets the kernel choose one, the same for all shards.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl ListenAddress {
+    /// The address of a TCP listener.
+    pub fn as_tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(unix) => unix.path.display().fmt(f),
+        }
+    }
+}
+
+/// A Unix socket to listen on. The socket file that a dead process left is replaced; the one of a live
+/// process, and any other kind of file, is an error. The file is removed when the runtime ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixListener {
+    /// The socket file.
+    pub path: PathBuf,
+    /// The file's permissions, 0o660 for example; absent leaves them to the process's umask.
+    pub mode: Option<u32>,
 }
 
 /// The settings of a runtime. `RuntimeConfig::default()` serves one machine with one process.
@@ -18,6 +81,9 @@ pub struct RuntimeConfig {
     pub shards: Option<usize>,
     /// The CPUs to pin shards to, in order; empty (the default) takes the process's affinity mask.
     pub cpus: Vec<usize>,
+    /// Whether each shard is pinned to a CPU. Default true; false leaves it to the kernel where they run,
+    /// as a client inside of another program does.
+    pub pinned: bool,
     /// Where to listen.
     pub listeners: Vec<ListenerConfig>,
     /// Connections open at a time over all shards; beyond it a few are opened with
@@ -37,6 +103,12 @@ pub struct RuntimeConfig {
     /// How long a closing connection has for the peer to take the rest and close its side; then it is
     /// cut. Default 5,000.
     pub linger_ms: u64,
+    /// How long an accepted connection has for its TLS and WebSocket handshakes; then it is ended. Default
+    /// 10,000.
+    pub handshake_timeout_ms: u64,
+    /// The largest WebSocket frame, and the largest message of several frames, that is accepted. Default
+    /// 16 MiB.
+    pub frame_bytes_max: usize,
     /// After how long without an acknowledgement of sent bytes the kernel gives a connection up
     /// (`TCP_USER_TIMEOUT`); 0 leaves it to the kernel's retries. Default 60,000.
     pub user_timeout_ms: u32,
@@ -58,6 +130,7 @@ impl Default for RuntimeConfig {
         Self {
             shards: None,
             cpus: Vec::new(),
+            pinned: true,
             listeners: Vec::new(),
             connections_max: 100_000,
             lane_messages_max: 4096,
@@ -66,6 +139,8 @@ impl Default for RuntimeConfig {
             backlog_high_bytes: 256 * 1024,
             backlog_low_bytes: 64 * 1024,
             linger_ms: 5_000,
+            handshake_timeout_ms: 10_000,
+            frame_bytes_max: 16 * 1024 * 1024,
             user_timeout_ms: 60_000,
             accepts_per_turn_max: 64,
             accept_backlog: 4096,
@@ -88,6 +163,15 @@ impl RuntimeConfig {
         positive("connections_max", self.connections_max)
             .or_else(|| positive("commands_max", self.commands_max))
             .or_else(|| positive("accepts_per_turn_max", self.accepts_per_turn_max))
+            .or_else(|| positive("frame_bytes_max", self.frame_bytes_max))
+            .or_else(|| {
+                (self.handshake_timeout_ms == 0)
+                    .then(|| "handshake_timeout_ms is 0, but must be at least 1".to_owned())
+            })
+            .or_else(|| {
+                (!self.pinned && !self.cpus.is_empty())
+                    .then(|| "cpus names CPUs, but pinned is false: drop one of the two".to_owned())
+            })
             .or_else(|| power("lane_messages_max", self.lane_messages_max, 1 << 20))
             .or_else(|| power("submission_entries", self.submission_entries as usize, 32_768))
             .or_else(|| power("completion_entries", self.completion_entries as usize, 65_536))

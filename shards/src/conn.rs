@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ringmq_turn::{ConnId, ConnInfo, ListenerId, make_room_for};
 
-use crate::listen::Socket;
+use crate::socket::Socket;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringmq_turn::{ConnId, Core, HandOver, Io, ListenerId, ReadSwitch, ShardId, SyncFailure, SyncRequest};
+use ringmq_turn::{
+    ConnId, Core, Dial, HandOver, Io, ListenerId, ReadSwitch, ShardId, SyncFailure, SyncRequest,
+};
 
 use crate::accept::Accepting;
 use crate::config::RuntimeConfig;
 use crate::conn::Conns;
+use crate::dial::Dials;
 use crate::listen::Listener;
 use crate::mesh::{Envelope, Mesh};
 use crate::ring::{Completion, Operation, Ring, Settled};
@@ -52,6 +55,7 @@ pub(crate) struct Lists {
     pub closes: Vec<ConnId>,
     pub reads: Vec<ReadSwitch>,
     pub syncs: Vec<SyncRequest>,
+    pub dials: Vec<Dial>,
     pub slots: Vec<ConnId>,
 }
 
@@ -63,6 +67,8 @@ pub(crate) struct Driver<C: Core> {
     // Dropped before the connections, so that no request outlives its socket by much.
     pub(crate) ring: Ring,
     pub(crate) conns: Conns,
+    /// Connections that are being opened.
+    pub(crate) dials: Dials,
     pub(crate) mesh: Mesh<C::Message>,
     pub(crate) shared: Arc<Shared<C::Command>>,
     pub(crate) config: Arc<RuntimeConfig>,
@@ -95,18 +101,19 @@ pub(crate) struct Driver<C: Core> {
 
 impl<C: Core> Driver<C> {
     pub fn new(parts: Parts<C>) -> Self {
-        let mut io = Io::new(parts.shared.peers.len());
+        let mut io = Io::new(parts.shared.shards.len());
         io.now = sys::now();
         io.backlog_high_bytes = parts.config.backlog_high_bytes;
         io.backlog_low_bytes = parts.config.backlog_low_bytes;
         let mut ring = parts.ring;
-        ring.await_bell(parts.shared.peer(parts.me).bell.raw_fd());
+        ring.await_bell(parts.shared.shard(parts.me).bell.raw_fd());
         Self {
             me: parts.me,
             core: parts.core,
             io,
             ring,
             conns: Conns::default(),
+            dials: Dials::new(),
             mesh: parts.mesh,
             shared: parts.shared,
             config: parts.config,
@@ -136,6 +143,8 @@ impl<C: Core> Driver<C> {
         self.complete();
         self.open_accepted();
         self.report_failed();
+        self.take_resolved();
+        self.report_failed_dials();
         self.take_lanes();
         self.take_commands();
         if !self.stopping && self.shared.phase() == Phase::Stopping {
@@ -168,6 +177,7 @@ impl<C: Core> Driver<C> {
                 Operation::NotCancelled { conn } => self.cancel_again(conn),
                 Operation::Accept { listener } => self.accepted(listener, &completion),
                 Operation::Sync { index } => self.synced(index, completion.result),
+                Operation::Connect { index } => self.connect_completed(index, completion.result),
                 Operation::Bell => self.heard_bell(),
             }
         }
@@ -190,7 +200,7 @@ impl<C: Core> Driver<C> {
 
     fn take_commands(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let commands = &shared.peer(self.me).commands;
+        let commands = &shared.shard(self.me).commands;
         if commands.is_empty() {
             return;
         }
@@ -235,6 +245,7 @@ impl<C: Core> Driver<C> {
 
     fn write_out(&mut self) {
         self.switch_reads();
+        self.note_dials();
         self.send_dirty();
         self.move_away();
         self.arm();
@@ -252,6 +263,7 @@ impl<C: Core> Driver<C> {
         self.stop_accepting();
         self.core.shutdown(&mut self.io);
         self.note_endings();
+        self.stop_dialling();
     }
 
     /// Whether the runtime is stopping.
@@ -269,6 +281,7 @@ impl<C: Core> Driver<C> {
             || self.ring.has_requests()
             || !self.accepted.is_empty()
             || !self.failed.is_empty()
+            || self.dials.have_failed()
             || !self.drained.is_empty()
             || !self.ready.is_empty();
         if work { Next::Turn } else { Next::Sleep }
@@ -282,6 +295,7 @@ impl<C: Core> Driver<C> {
             return true;
         }
         let quiet = self.conns.len() == 0
+            && self.dials.is_empty()
             && self.mesh.waiting() == 0
             && !self.mesh.has_incoming()
             && self.syncs_free.len() == self.syncs.len();
@@ -303,7 +317,7 @@ impl<C: Core> Driver<C> {
     /// in the ring meanwhile ends the sleep before it begins.
     pub fn sleep(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let parking = shared.peer(self.me).bell.parking();
+        let parking = shared.shard(self.me).bell.parking();
         parking.announce();
         if !self.has_company() && !self.mesh.wait_for_room(self.io.full_lanes()) {
             let left = |at: u64| Duration::from_millis(at.saturating_sub(self.io.now.mono_ms));
@@ -314,7 +328,7 @@ impl<C: Core> Driver<C> {
 
     /// Somebody rang: what they left is found in the lanes and queues.
     fn heard_bell(&mut self) {
-        let bell = &self.shared.peer(self.me).bell;
+        let bell = &self.shared.shard(self.me).bell;
         bell.silence();
         self.ring.await_bell(bell.raw_fd());
     }
@@ -328,7 +342,8 @@ impl<C: Core> Driver<C> {
     /// Whether another thread left something to do.
     fn has_company(&mut self) -> bool {
         self.mesh.has_incoming()
-            || !self.shared.peer(self.me).commands.is_empty()
+            || !self.shared.shard(self.me).commands.is_empty()
+            || !self.shared.shard(self.me).resolved.is_empty()
             || (!self.stopping && self.shared.phase() == Phase::Stopping)
             || (self.stopping && self.is_over())
     }

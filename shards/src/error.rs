@@ -1,9 +1,10 @@
 //! What can go wrong, and what to do about it.
 
 use std::io;
-use std::net::SocketAddr;
 
 use ringmq_turn::ShardId;
+
+use crate::config::ListenAddress;
 
 /// Why a shard has no ring.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +64,10 @@ pub enum StartError {
     #[error("the runtime's configuration does not work: {0}")]
     Config(String),
     /// An address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}; {remedy}")]
+    #[error("cannot listen on {address}: {source}; {remedy}")]
     Listen {
         /// The address.
-        addr: SocketAddr,
+        address: Box<ListenAddress>,
         /// What the kernel said.
         source: io::Error,
         /// What to do.
@@ -82,14 +83,15 @@ pub enum StartError {
     },
     /// A shard cannot have its executor.
     #[error(
-        "shard {shard} cannot start its executor on CPU {cpu}: {cause}; `doctor` checks locked memory, \
-         io_uring and the CPUs"
+        "shard {shard} cannot start its executor{}: {cause}; `doctor` checks locked memory, io_uring and \
+         the CPUs",
+        cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"))
     )]
     Executor {
         /// The shard.
         shard: ShardId,
-        /// Where it was to run.
-        cpu: usize,
+        /// Where it was to run, when it was to be pinned.
+        cpu: Option<usize>,
         /// What glommio said.
         cause: String,
     },

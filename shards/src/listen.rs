@@ -1,50 +1,16 @@
-//! Sockets: the listening ones, and what is between a connection and the core.
-//!
-//! Another transport (TLS, WebSocket, a Unix socket) would take the place of [`Socket`].
+//! Listening sockets.
 
+use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, Type};
 
-use crate::config::{BIND_RETRY_MS, ListenerConfig, RuntimeConfig};
+use crate::config::{BIND_RETRY_MS, ListenAddress, RuntimeConfig};
 use crate::error::StartError;
-
-/// A connected socket. Its options came with it from its listener.
-pub(crate) struct Socket(OwnedFd);
-
-impl Socket {
-    pub fn new(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-
-    pub fn raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-
-    /// The peer's address, unless it has gone already.
-    pub fn remote(&self) -> Option<SocketAddr> {
-        SockRef::from(&self.0).peer_addr().ok().and_then(|addr| addr.as_socket())
-    }
-
-    /// Says that no more bytes follow.
-    pub fn finish(&self) {
-        // It fails when the connection has ended anyway.
-        let _ = SockRef::from(&self.0).shutdown(Shutdown::Write);
-    }
-
-    /// Ends both directions, so that every request under way ends.
-    pub fn cut(&self) {
-        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
-    }
-
-    /// Lets the kernel drop what it has not sent yet when the socket is closed.
-    pub fn discard_unsent(&self) {
-        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
-    }
-}
+use crate::unix::{self, SocketFile};
 
 /// A bound socket of one shard.
 pub(crate) struct Listener(socket2::Socket);
@@ -77,43 +43,67 @@ pub(crate) struct Bound {
     /// By shard, then by listener.
     pub listeners: Vec<Vec<Listener>>,
     /// By listener.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<ListenAddress>,
+    /// Removed when dropped.
+    pub files: Vec<SocketFile>,
 }
 
-/// Binds everything; none of it queues connections yet.
+/// Binds everything. TCP sockets queue no connections yet; Unix sockets do, since one that does not looks
+/// like that of a dead process.
 pub(crate) fn bind_all(config: &RuntimeConfig, shards: usize) -> Result<Bound, StartError> {
-    let mut bound = Bound { listeners: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    let mut bound = Bound {
+        listeners: (0..shards).map(|_| Vec::new()).collect(),
+        addresses: Vec::new(),
+        files: Vec::new(),
+    };
     for wanted in &config.listeners {
-        let failed = |source| listen_error(wanted.addr, source);
-        if wanted.addr.port() != 0 {
-            // Sharing the port would let another process of this user share it too, and take half of
-            // the connections. So have it alone for a moment.
-            wait_until_free(config, wanted).map_err(failed)?;
+        let failed = |source| listen_error(&wanted.address, source);
+        match &wanted.address {
+            ListenAddress::Tcp(addr) => bind_tcp(config, *addr, &mut bound).map_err(failed)?,
+            ListenAddress::Unix(unix) => {
+                let (socket, file) = unix::listen(unix, config.accept_backlog).map_err(failed)?;
+                for listeners in &mut bound.listeners {
+                    listeners.push(Listener(socket.try_clone().map_err(failed)?));
+                }
+                bound.files.push(file);
+                bound.addresses.push(wanted.address.clone());
+            }
         }
-        let mut addr = wanted.addr;
-        for listeners in &mut bound.listeners {
-            let listener = bind(config, addr, Sharing::WithOtherShards).map_err(failed)?;
-            addr = listener.addr().map_err(failed)?;
-            listeners.push(listener);
-        }
-        bound.addresses.push(addr);
     }
     Ok(bound)
 }
 
-fn wait_until_free(config: &RuntimeConfig, wanted: &ListenerConfig) -> io::Result<()> {
+fn bind_tcp(config: &RuntimeConfig, mut addr: SocketAddr, bound: &mut Bound) -> io::Result<()> {
+    if addr.port() != 0 {
+        // Sharing the port would let another process of this user share it too, and take half of the
+        // connections. So have it alone for a moment.
+        until_free(&addr, || bind(config, addr, Sharing::Alone).map(drop))?;
+    }
+    for listeners in &mut bound.listeners {
+        let listener = bind(config, addr, Sharing::WithOtherShards)?;
+        addr = listener.addr()?;
+        listeners.push(listener);
+    }
+    bound.addresses.push(ListenAddress::Tcp(addr));
+    Ok(())
+}
+
+/// Tries to bind, for a while when the address is in use.
+pub(crate) fn until_free<T>(
+    address: &dyn fmt::Display,
+    mut bind: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let since = Instant::now();
     let mut warned = false;
     loop {
-        match bind(config, wanted.addr, Sharing::Alone) {
-            Ok(_) => return Ok(()),
+        match bind() {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && since.elapsed() < Duration::from_millis(BIND_RETRY_MS) =>
             {
                 if !warned {
                     tracing::warn!(
-                        addr = %wanted.addr,
+                        %address,
                         "the address is in use; trying again, since the kernel holds a killed process's \
                          sockets for a second or two"
                     );
@@ -121,7 +111,7 @@ fn wait_until_free(config: &RuntimeConfig, wanted: &ListenerConfig) -> io::Resul
                 }
                 std::thread::sleep(Duration::from_millis(100));
             }
-            Err(error) => return Err(error),
+            done => return done,
         }
     }
 }
@@ -131,7 +121,8 @@ fn bind(config: &RuntimeConfig, addr: SocketAddr, sharing: Sharing) -> io::Resul
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::WithOtherShards)?;
     if addr.is_ipv6()
-        && config.listeners.iter().any(|other| other.addr.is_ipv4() && other.addr.port() == addr.port())
+        && (config.listeners.iter().filter_map(|other| other.address.as_tcp()))
+            .any(|other| other.is_ipv4() && other.port() == addr.port())
     {
         // The IPv4 half of the port has a listener of its own.
         socket.set_only_v6(true)?;
@@ -147,22 +138,23 @@ fn bind(config: &RuntimeConfig, addr: SocketAddr, sharing: Sharing) -> io::Resul
 }
 
 /// The error with its remedy.
-pub(crate) fn listen_error(addr: SocketAddr, source: io::Error) -> StartError {
-    let remedy = match source.raw_os_error() {
-        Some(libc::EADDRINUSE) => {
+pub(crate) fn listen_error(address: &ListenAddress, source: io::Error) -> StartError {
+    let remedy = match (address, source.raw_os_error()) {
+        (_, Some(libc::EMFILE | libc::ENFILE)) => "raise the limit of open files (`ulimit -n`)".to_owned(),
+        (_, Some(libc::EAFNOSUPPORT)) => "the kernel has this address family switched off".to_owned(),
+        (ListenAddress::Tcp(addr), Some(libc::EADDRINUSE)) => {
             let port = addr.port();
             format!("`ss -ltnp 'sport = :{port}'` shows who holds it: stop that, or listen elsewhere")
         }
-        Some(libc::EACCES) => {
+        (ListenAddress::Tcp(_), Some(libc::EACCES)) => {
             "ports below 1024 need CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
                 .to_owned()
         }
-        Some(libc::EADDRNOTAVAIL) => {
+        (ListenAddress::Tcp(_), Some(libc::EADDRNOTAVAIL)) => {
             "no interface has this address: `ip addr` lists those that do".to_owned()
         }
-        Some(libc::EAFNOSUPPORT) => "the kernel has this address family switched off".to_owned(),
-        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (`ulimit -n`)".to_owned(),
-        Some(_) | None => "check the address".to_owned(),
+        (ListenAddress::Tcp(_), Some(_) | None) => "check the address".to_owned(),
+        (ListenAddress::Unix(_), _) => unix::remedy(&source).to_owned(),
     };
-    StartError::Listen { addr, source, remedy }
+    StartError::Listen { address: Box::new(address.clone()), source, remedy }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{Ordering, fence};
 use ringmq_turn::{ConnInfo, Io, ShardId, ShardSet};
 
 use crate::lane::{Consumer, Producer, lane};
-use crate::listen::Socket;
 use crate::shared::Shared;
+use crate::socket::Socket;
 
 /// A connection between two shards.
 pub(crate) struct Moved {
@@ -130,12 +130,12 @@ impl<M: Send> Mesh<M> {
         fence(Ordering::SeqCst);
         for outgoing in &mut self.outgoing {
             if std::mem::take(&mut outgoing.published) {
-                shared.peer(outgoing.to).bell.ring_after_fence();
+                shared.shard(outgoing.to).bell.ring_after_fence();
             }
         }
         for incoming in &mut self.incoming {
             if std::mem::take(&mut incoming.taken) && incoming.lane.producer_waits() {
-                shared.peer(incoming.from).bell.ring_after_fence();
+                shared.shard(incoming.from).bell.ring_after_fence();
             }
         }
     }

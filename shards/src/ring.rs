@@ -10,6 +10,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 use ringmq_turn::ConnId;
+use socket2::SockAddr;
 
 use crate::buffers::{BUFFER_GROUP, ReceiveBuffers};
 use crate::config::{RuntimeConfig, SEND_BYTES_MAX, SEND_PIECES_MAX};
@@ -30,6 +31,8 @@ pub(crate) enum Operation {
     NotCancelled { conn: ConnId },
     /// A file sync.
     Sync { index: usize },
+    /// A connect.
+    Connect { index: usize },
     /// Another thread rang the bell.
     Bell,
 }
@@ -59,6 +62,7 @@ const SYNC: u64 = 5;
 const CANCEL: u64 = 6;
 const BELL: u64 = 7;
 const IGNORED: u64 = 8;
+const CONNECT: u64 = 9;
 
 /// The kind in 8 bits, a connection's generation in 24, an index in 32.
 fn user_data(kind: u64, index: usize) -> u64 {
@@ -82,6 +86,7 @@ impl Completion {
             CANCEL => Operation::NotCancelled { conn },
             SEND => Operation::Send { index },
             SYNC => Operation::Sync { index },
+            CONNECT => Operation::Connect { index },
             BELL => Operation::Bell,
             kind => unreachable!("completions of kind {kind} are not kept"),
         }
@@ -149,6 +154,10 @@ pub(crate) struct Ring {
     messages: Vec<Box<Message>>,
     messages_used: usize,
     receives: usize,
+    /// Addresses that connects point to, by their indexes.
+    #[expect(clippy::vec_box, reason = "requests point to the addresses while the list grows")]
+    addresses: Vec<Option<Box<SockAddr>>>,
+    connects: usize,
 }
 
 /// How many sockets the kernel looks after in one system call that waits for nothing (its
@@ -194,6 +203,8 @@ impl Ring {
             messages: Vec::new(),
             messages_used: 0,
             receives: 0,
+            addresses: Vec::new(),
+            connects: 0,
         })
     }
 
@@ -267,6 +278,10 @@ impl Ring {
                 }
                 IGNORED => continue,
                 RECEIVE if !completion.more() => self.receives -= 1,
+                CONNECT => {
+                    self.addresses[completion.user_data as u32 as usize] = None;
+                    self.connects -= 1;
+                }
                 _ => {}
             }
             self.completions.push(completion);
@@ -402,6 +417,25 @@ impl Ring {
         self.flights.remove(index)
     }
 
+    /// Connects a socket. No other connect of this index may be under way.
+    pub fn connect(&mut self, fd: RawFd, index: usize, address: SockAddr) {
+        if self.addresses.len() <= index {
+            self.addresses.resize_with(index + 1, || None);
+        }
+        let slot = &mut self.addresses[index];
+        assert!(slot.is_none(), "a connect of this index is under way");
+        let address = slot.insert(Box::new(address));
+        let entry = opcode::Connect::new(Fd(fd), address.as_ptr().cast(), address.len()).build();
+        self.connects += 1;
+        self.push(&entry.user_data(user_data(CONNECT, index)));
+    }
+
+    /// Ends a connect, which completes all the same.
+    pub fn cancel_connect(&mut self, index: usize) {
+        let entry = opcode::AsyncCancel::new(user_data(CONNECT, index)).build();
+        self.push(&entry.user_data(user_data(IGNORED, 0)));
+    }
+
     /// Makes a file's data durable.
     pub fn sync(&mut self, fd: RawFd, index: usize) {
         let entry = opcode::Fsync::new(Fd(fd)).flags(FsyncFlags::DATASYNC).build();
@@ -415,9 +449,16 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// Whether the kernel has no request that points to our memory.
+    fn is_quiet(&self) -> bool {
+        self.receives == 0 && self.flights.len() == 0 && self.connects == 0
+    }
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.receives == 0 && self.flights.len() == 0 {
+        if self.is_quiet() {
             return;
         }
         // The kernel may still read or write our memory: end all requests, and wait for their ends.
@@ -432,7 +473,7 @@ impl Drop for Ring {
                     self.flights.remove(index);
                 }
             }
-            if self.receives == 0 && self.flights.len() == 0 {
+            if self.is_quiet() {
                 return;
             }
             if waited.is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
@@ -441,6 +482,7 @@ impl Drop for Ring {
         }
         tracing::warn!("the kernel holds on to requests of a closed ring; their memory is left to it");
         std::mem::forget(std::mem::take(&mut self.flights));
+        std::mem::forget(std::mem::take(&mut self.addresses));
         let leaked = ReceiveBuffers::new(1).map(|fresh| std::mem::replace(&mut self.buffers, fresh));
         std::mem::forget(leaked);
     }
@@ -479,5 +521,65 @@ mod tests {
         assert!(taken.iter().all(|&byte| byte == 7));
         drop(theirs);
         assert_eq!(send(1), -libc::EPIPE);
+    }
+
+    fn connected(ring: &mut Ring) -> (usize, i32) {
+        let mut completions = Vec::new();
+        while completions.is_empty() {
+            ring.sleep(None);
+            ring.completions(&mut completions);
+        }
+        assert_eq!((completions.len(), ring.connects), (1, 0));
+        assert!(ring.addresses.iter().all(Option::is_none), "the address is given back");
+        match completions[0].operation() {
+            Operation::Connect { index } => (index, completions[0].result),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_connect_completes_however_it_ends() {
+        let mut ring = Ring::new(&RuntimeConfig::default()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SockAddr::from(listener.local_addr().unwrap());
+        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let first = socket();
+        ring.connect(first.as_raw_fd(), 3, address.clone());
+        assert_eq!(connected(&mut ring), (3, 0));
+        drop(listener);
+        let second = socket();
+        ring.connect(second.as_raw_fd(), 0, address);
+        assert_eq!(connected(&mut ring), (0, -libc::ECONNREFUSED));
+        // Nobody answers from there: the connect would take minutes.
+        let (listener, _full, address) = deaf();
+        let third = socket();
+        ring.connect(third.as_raw_fd(), 1, address.clone());
+        ring.enter();
+        assert_eq!(ring.connects, 1);
+        ring.cancel_connect(1);
+        assert_eq!(connected(&mut ring), (1, -libc::ECANCELED));
+        // A ring that closes ends what is under way.
+        let fourth = socket();
+        ring.connect(fourth.as_raw_fd(), 1, address);
+        ring.enter();
+        assert_eq!(ring.connects, 1);
+        drop(ring);
+        drop(listener);
+    }
+
+    /// A listener whose queue is full, what fills it, and its address.
+    fn deaf() -> (socket2::Socket, Vec<socket2::Socket>, SockAddr) {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut full = Vec::new();
+        for _ in 0..4 {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address);
+            full.push(socket);
+        }
+        (listener, full, address)
     }
 }

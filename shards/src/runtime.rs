@@ -8,7 +8,7 @@ use std::time::Duration;
 use glommio::ExecutorJoinHandle;
 use ringmq_turn::{Core, SHARDS_MAX, ShardId};
 
-use crate::config::RuntimeConfig;
+use crate::config::{ListenAddress, RuntimeConfig};
 use crate::driver::OnEvent;
 use crate::error::{ShardFailure, StartError};
 use crate::listen::{Bound, bind_all};
@@ -16,11 +16,14 @@ use crate::mesh::meshes;
 use crate::shard::{Left, MakeCore, Setup, spawn};
 use crate::shared::{Handle, Shared};
 use crate::sys;
+use crate::unix::SocketFile;
 
 /// Shards that run. Dropping it stops them without grace.
 pub struct Runtime<C: Core> {
     shared: Arc<Shared<C::Command>>,
+    listening: Vec<ListenAddress>,
     addresses: Vec<SocketAddr>,
+    files: Vec<SocketFile>,
     shards: Vec<ExecutorJoinHandle<Left>>,
 }
 
@@ -36,7 +39,7 @@ pub struct ShutdownReport {
 /// A shard on its way up.
 struct Starting {
     id: ShardId,
-    cpu: usize,
+    cpu: Option<usize>,
     thread: ExecutorJoinHandle<Left>,
     progress: Receiver<Result<(), StartError>>,
     go: Sender<()>,
@@ -55,7 +58,7 @@ pub fn start<C: Core + 'static>(
         return Err(StartError::Config(fault));
     }
     let cpus = shard_cpus(&config)?;
-    let Bound { listeners, addresses } = bind_all(&config, cpus.len())?;
+    let Bound { listeners, addresses: listening, files } = bind_all(&config, cpus.len())?;
     let shared = Shared::new(cpus.len(), config.commands_max).map_err(|error| {
         StartError::Config(format!("no eventfd for each shard: {error}; raise `ulimit -n`"))
     })?;
@@ -97,8 +100,11 @@ pub fn start<C: Core + 'static>(
             return Err(give_up(&shared, starting, error));
         }
     }
-    tracing::info!(shards = cpus.len(), ?cpus, ?addresses, "listening");
-    Ok(Runtime { shared, addresses, shards: starting.into_iter().map(|shard| shard.thread).collect() })
+    let names: Vec<_> = listening.iter().map(ListenAddress::to_string).collect();
+    tracing::info!(shards = cpus.len(), ?cpus, addresses = ?names, "listening");
+    let addresses = listening.iter().filter_map(ListenAddress::as_tcp).collect();
+    let shards = starting.into_iter().map(|shard| shard.thread).collect();
+    Ok(Runtime { shared, listening, addresses, files, shards })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,8 +140,8 @@ fn give_up<Command>(shared: &Shared<Command>, starting: Vec<Starting>, mut error
     error
 }
 
-/// The CPU of each shard.
-fn shard_cpus(config: &RuntimeConfig) -> Result<Vec<usize>, StartError> {
+/// The CPU of each shard that is to be pinned.
+fn shard_cpus(config: &RuntimeConfig) -> Result<Vec<Option<usize>>, StartError> {
     let allowed = sys::affinity()
         .map_err(|error| StartError::Config(format!("cannot read the CPU affinity: {error}")))?;
     let cpus = if config.cpus.is_empty() { &allowed } else { &config.cpus };
@@ -149,13 +155,19 @@ fn shard_cpus(config: &RuntimeConfig) -> Result<Vec<usize>, StartError> {
     if shards > cpus.len() {
         tracing::warn!(shards, cpus = cpus.len(), "more shards than CPUs: some share one");
     }
-    Ok(cpus.iter().copied().cycle().take(shards).collect())
+    Ok(cpus.iter().map(|&cpu| config.pinned.then_some(cpu)).cycle().take(shards).collect())
 }
 
 impl<C: Core> Runtime<C> {
-    /// The addresses listened on, in the order of the configuration, with the ports that the kernel chose.
+    /// The TCP addresses listened on, in the order of the configuration, with the ports that the kernel
+    /// chose.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// All addresses listened on, by [`ringmq_turn::ListenerId`].
+    pub fn listening(&self) -> &[ListenAddress] {
+        &self.listening
     }
 
     /// Reaches the shards from other threads.
@@ -183,6 +195,7 @@ impl<C: Core> Runtime<C> {
     }
 
     fn stop(&mut self, grace: Duration) -> ShutdownReport {
+        self.files.clear();
         self.shared.stop(grace);
         let mut report = ShutdownReport::default();
         for thread in self.shards.drain(..) {

@@ -23,7 +23,8 @@ pub(crate) type MakeCore<C> = Arc<dyn Fn(ShardId) -> C + Send + Sync>;
 /// What a shard's thread is started with.
 pub(crate) struct Setup<C: Core> {
     pub me: ShardId,
-    pub cpu: usize,
+    /// Where to run; absent leaves it to the kernel.
+    pub cpu: Option<usize>,
     pub config: Arc<RuntimeConfig>,
     pub make_core: MakeCore<C>,
     pub on_event: OnEvent<C::Event>,
@@ -46,7 +47,7 @@ pub(crate) struct Left {
 /// Starts the thread of a shard.
 pub(crate) fn spawn<C: Core + 'static>(setup: Setup<C>) -> Result<ExecutorJoinHandle<Left>, StartError> {
     let (shard, cpu) = (setup.me, setup.cpu);
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+    LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .name(&format!("shard-{shard}"))
         // The data path does not use glommio's rings.
         .io_memory(64 * 1024)
@@ -85,9 +86,10 @@ fn start<C: Core>(setup: Setup<C>) -> Option<Driver<C>> {
     // No one listens when another shard could not start.
     progress.send(Ok(())).ok()?;
     go.recv().ok()?;
-    let addrs: Vec<_> = config.listeners.iter().map(|listener| listener.addr).collect();
+    let wanted = Arc::clone(&config);
     let mut driver = Driver::new(Parts { me, core, ring, mesh, shared, on_event, listeners, config });
-    let listening = driver.listen().map_err(|(index, error)| listen_error(addrs[index], error));
+    let listening =
+        driver.listen().map_err(|(index, error)| listen_error(&wanted.listeners[index].address, error));
     let listens = listening.is_ok();
     let _ = progress.send(listening);
     listens.then_some(driver)

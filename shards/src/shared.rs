@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::CachePadded;
-use ringmq_turn::ShardId;
+use ringmq_turn::{PeerId, ShardId};
 
 use crate::bell::Bell;
 use crate::error::{Full, ShardFailure};
+use crate::peer::{Peer, Peers};
+use crate::resolver::{Query, Resolved, Resolver};
 
 /// What all shards are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +24,11 @@ pub(crate) enum Phase {
 }
 
 /// One shard, as others see it.
-pub(crate) struct Peer<Command> {
+pub(crate) struct OtherShard<Command> {
     pub bell: Bell,
     pub commands: ArrayQueue<Command>,
+    /// Addresses that it asked for; no more than it opens connections.
+    pub resolved: SegQueue<Resolved>,
     /// While stopping: it has nothing left to do.
     pub quiet: AtomicBool,
 }
@@ -38,7 +42,10 @@ struct End {
 
 /// Everything shared.
 pub(crate) struct Shared<Command> {
-    pub peers: Box<[CachePadded<Peer<Command>>]>,
+    pub shards: Box<[CachePadded<OtherShard<Command>>]>,
+    /// Whom cores may connect to.
+    pub peers: Peers,
+    resolver: Arc<Resolver>,
     /// Sockets open over all shards, those between shards included.
     pub connections: CachePadded<AtomicUsize>,
     phase: AtomicU8,
@@ -48,15 +55,18 @@ pub(crate) struct Shared<Command> {
 
 impl<Command> Shared<Command> {
     pub fn new(shards: usize, commands_max: usize) -> std::io::Result<Self> {
-        let peer = || -> std::io::Result<_> {
-            Ok(CachePadded::new(Peer {
+        let shard = || -> std::io::Result<_> {
+            Ok(CachePadded::new(OtherShard {
                 bell: Bell::new()?,
                 commands: ArrayQueue::new(commands_max),
+                resolved: SegQueue::new(),
                 quiet: AtomicBool::new(false),
             }))
         };
         Ok(Self {
-            peers: (0..shards).map(|_| peer()).collect::<Result<_, _>>()?,
+            shards: (0..shards).map(|_| shard()).collect::<Result<_, _>>()?,
+            peers: Peers::default(),
+            resolver: Arc::default(),
             connections: CachePadded::new(AtomicUsize::new(0)),
             phase: AtomicU8::new(Phase::Running as u8),
             end: Mutex::default(),
@@ -64,8 +74,8 @@ impl<Command> Shared<Command> {
         })
     }
 
-    pub fn peer(&self, shard: ShardId) -> &Peer<Command> {
-        &self.peers[shard.index()]
+    pub fn shard(&self, shard: ShardId) -> &OtherShard<Command> {
+        &self.shards[shard.index()]
     }
 
     #[inline]
@@ -77,8 +87,8 @@ impl<Command> Shared<Command> {
     }
 
     pub fn wake_all(&self) {
-        for peer in &self.peers {
-            peer.bell.ring_if_parked();
+        for shard in &self.shards {
+            shard.bell.ring_if_parked();
         }
     }
 
@@ -89,7 +99,7 @@ impl<Command> Shared<Command> {
 
     /// While stopping: says whether a shard has nothing left to do, and wakes the others over it.
     pub fn set_quiet(&self, shard: ShardId, quiet: bool) {
-        if self.peer(shard).quiet.swap(quiet, Ordering::AcqRel) != quiet && quiet {
+        if self.shard(shard).quiet.swap(quiet, Ordering::AcqRel) != quiet && quiet {
             self.wake_all();
         }
     }
@@ -97,7 +107,7 @@ impl<Command> Shared<Command> {
     /// While stopping: whether nothing is left to do anywhere.
     pub fn all_quiet(&self) -> bool {
         self.connections.load(Ordering::Relaxed) == 0
-            && self.peers.iter().all(|peer| peer.quiet.load(Ordering::Acquire))
+            && self.shards.iter().all(|shard| shard.quiet.load(Ordering::Acquire))
     }
 
     // What the lock guards is whole after each statement, so a panic of a holder spoils nothing.
@@ -113,6 +123,7 @@ impl<Command> Shared<Command> {
             end.deadline = Some(end.deadline.map_or(deadline, |set| set.min(deadline)));
         }
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
+        self.resolver.end();
         self.wake_all();
     }
 
@@ -143,6 +154,23 @@ impl<Command> Shared<Command> {
     }
 }
 
+impl<Command: Send + 'static> Shared<Command> {
+    /// Has a name looked up; its shard is woken for the answer.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn resolve(self: &Arc<Self>, query: Query) -> std::io::Result<()> {
+        let shared = Arc::downgrade(self);
+        self.resolver.ask(query, move |shard, resolved| {
+            // Without a runtime, nobody waits for it.
+            if let Some(shared) = shared.upgrade() {
+                shared.shard(shard).resolved.push(resolved);
+                shared.shard(shard).bell.ring_if_parked();
+            }
+        })
+    }
+}
+
 /// Reaches the shards of a runtime from any thread.
 pub struct Handle<Command> {
     shared: Arc<Shared<Command>>,
@@ -161,7 +189,7 @@ impl<Command: Send> Handle<Command> {
 
     /// How many shards there are.
     pub fn shards(&self) -> usize {
-        self.shared.peers.len()
+        self.shared.shards.len()
     }
 
     /// Connections that are open over all shards.
@@ -175,9 +203,26 @@ impl<Command: Send> Handle<Command> {
         if self.shared.phase() == Phase::Stopping {
             return Err(Full(command));
         }
-        let peer = self.shared.peer(shard);
-        peer.commands.push(command).map_err(Full)?;
-        peer.bell.ring_if_parked();
+        let shard = self.shared.shard(shard);
+        shard.commands.push(command).map_err(Full)?;
+        shard.bell.ring_if_parked();
         Ok(())
+    }
+
+    /// Makes a far end known to all cores, for [`ringmq_turn::Io::connect`].
+    pub fn add_peer(&self, peer: Peer) -> PeerId {
+        self.shared.peers.add(peer)
+    }
+
+    /// Puts another far end in the place of a known one, for connections opened from then on. False when
+    /// it was removed.
+    pub fn replace_peer(&self, id: PeerId, peer: Peer) -> bool {
+        self.shared.peers.replace(id, peer)
+    }
+
+    /// Forgets a far end: connections to it cannot be opened any more, and open ones stay. False when it
+    /// was removed already.
+    pub fn remove_peer(&self, id: PeerId) -> bool {
+        self.shared.peers.remove(id)
     }
 }

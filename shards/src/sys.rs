@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use ringmq_turn::Now;
 
@@ -21,6 +21,23 @@ pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
     assert!(fd >= 0, "the kernel's descriptors are not negative");
     // SAFETY: callers pass what a system call or a completion returned as new, and nothing else knows it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Lets a TCP socket that is bound to port 0 have its port when it connects, so that one port serves
+/// connections to many far ends.
+pub(crate) fn bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    // SAFETY: the pointer is valid for a read of the size given.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const yes).cast(),
+            size_of_val(&yes) as libc::socklen_t,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn clock_ms(clock: libc::clockid_t) -> u64 {

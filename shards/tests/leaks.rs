@@ -50,7 +50,7 @@ fn starts_that_fail_leave_nothing() {
     // The second of two listeners is taken, by a socket that shares its port with no one.
     let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut taken = config(2);
-    taken.listeners.push(ListenerConfig { addr: holder.local_addr().unwrap() });
+    taken.listeners.push(ListenerConfig::tcp(holder.local_addr().unwrap()));
     let error = start(taken, |_| Echo, |_, ()| {}).err().unwrap();
     let port = holder.local_addr().unwrap().port();
     assert!(matches!(error, StartError::Listen { .. }), "{error}");

@@ -14,7 +14,7 @@ use ringmq_shards::{ListenerConfig, RuntimeConfig, StartError, start};
 fn a_second_runtime_does_not_share_a_port_by_accident() {
     let first = start_echo(config(2));
     let addr: SocketAddr = first.addresses()[0];
-    let second = RuntimeConfig { listeners: vec![ListenerConfig { addr }], ..config(1) };
+    let second = RuntimeConfig { listeners: vec![ListenerConfig::tcp(addr)], ..config(1) };
     assert!(matches!(start(second.clone(), |_| Echo, |_, ()| {}), Err(StartError::Listen { .. })));
     let client = connect(&first);
     first.shutdown(Duration::ZERO).unwrap();

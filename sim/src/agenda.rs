@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Send(ClientId),
     /// A message reaches the second shard from the first.
     Lane(usize, usize),
+    /// A shard learns that a connection of this number, which it opens, was refused.
+    Refused(usize),
     /// A shard's sync request is answered, with an error number where it failed.
     Sync(usize, SyncTicket, Option<i32>),
 }

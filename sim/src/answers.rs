@@ -12,7 +12,9 @@ impl<C: Core> World<C> {
     pub(crate) fn check_answers(&mut self, id: ShardId) {
         let io = &mut self.shards[id.index()].io;
         let (mut reads, mut closes, mut hand_overs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut dials = Vec::new();
         io.take_reads(&mut reads);
+        io.take_dials(&mut dials);
         io.take_closes(&mut closes);
         io.take_hand_overs(&mut hand_overs);
         if !io.lane(id).is_empty() {
@@ -26,6 +28,12 @@ impl<C: Core> World<C> {
         }
         for hand_over in hand_overs {
             self.hand_over(id, hand_over);
+        }
+        for dial in dials {
+            self.dial(id, dial);
+        }
+        if self.shards[id.index()].stopping {
+            self.stop_dialling(id);
         }
     }
 

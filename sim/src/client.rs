@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use ringmq_turn::{CloseReason, ConnId, ConnInfo, ShardId};
 
-/// A client of the simulated network: one connection, wherever it goes. Never used again.
+/// The far end of one connection, wherever it goes: a client that connected, or whom a core connected to.
+/// Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub(crate) u32);
 
 impl ClientId {
-    /// Its number: the first client of a world is 0, the next 1.
+    /// Its number: the first far end of a world is 0, the next 1.
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -58,6 +59,8 @@ pub(crate) enum Input {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) info: ConnInfo,
+    /// The core opened the connection: the number of its request, until it has it.
+    pub(crate) dial: Option<usize>,
     pub(crate) place: Place,
     /// From the shard that handed it over, to be presented before any others.
     pub(crate) unread: Vec<u8>,
@@ -90,6 +93,7 @@ impl Client {
     pub(crate) fn new(info: ConnInfo, shard: ShardId, due_ms: u64) -> Self {
         Self {
             info,
+            dial: None,
             place: Place::Arriving { shard, due_ms },
             unread: Vec::new(),
             inbound: VecDeque::new(),

@@ -66,6 +66,10 @@ impl<C: Core> World<C> {
                 self.lanes[lane].put = false;
                 self.refresh_lane(from, to);
             }
+            Due::Refused(dial) => {
+                let shard = self.dials.shard_of(dial);
+                self.shards[shard.index()].ready.push_back(Source::Refused(dial));
+            }
             Due::Sync(shard, ticket, errno) => {
                 self.shards[shard].ready.push_back(Source::Sync(ticket, errno));
             }

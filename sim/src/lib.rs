@@ -34,6 +34,9 @@
 //! });
 //! ```
 //!
+//! Cores may connect, too: the test finds what they asked for with [`World::take_dials`], and takes the far
+//! end's part with [`World::accept_dial`] or [`World::refuse_dial`].
+//!
 //! A [`SimDisk`] stands by for cores that keep files: it survives them, and loses on a [`Crash`] what a
 //! real disk may lose.
 //!
@@ -45,6 +48,7 @@
 mod agenda;
 mod answers;
 mod client;
+mod dial;
 mod disk;
 mod flow;
 mod network;
@@ -56,6 +60,7 @@ mod turn;
 mod world;
 
 pub use client::ClientId;
+pub use dial::Dialled;
 pub use disk::{BLOCK_BYTES, Crash, FileId, SimDisk};
 pub use network::Network;
 pub use rng::Rng;

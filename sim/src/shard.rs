@@ -19,6 +19,8 @@ pub(crate) enum Source {
     Lane(usize),
     /// The oldest command.
     Command,
+    /// The refusal of a connection that it opens, by number.
+    Refused(usize),
     /// The disk's answer to a sync request, with an error number where it failed.
     Sync(SyncTicket, Option<i32>),
     /// The program stops.
@@ -42,6 +44,8 @@ pub(crate) struct Shard<C: Core> {
     pub(crate) sync_errno: Option<i32>,
     /// A turn is due although nothing arrives: the first one, or a full lane has room again.
     pub(crate) needs_turn: bool,
+    /// Its core was told that the program stops.
+    pub(crate) stopping: bool,
     /// Turns in a row, at one time, in which nothing arrived.
     pub(crate) idle_turns: u64,
 }
@@ -68,6 +72,7 @@ impl<C: Core> Shard<C> {
             events: Vec::new(),
             sync_errno: None,
             needs_turn: true,
+            stopping: false,
             idle_turns: 0,
         }
     }

@@ -60,6 +60,7 @@ impl<C: Core> World<C> {
                 let command = shard.commands.pop_front().expect("each was listed once");
                 shard.core.command(command, &mut shard.io);
             }
+            Source::Refused(dial) => return self.hand_in_refusal(id, dial),
             Source::Sync(ticket, errno) => {
                 self.note("synced", at, ticket.0);
                 let outcome = errno.map_or(Ok(Duration::ZERO), |errno| Err(SyncFailure { errno }));
@@ -70,6 +71,7 @@ impl<C: Core> World<C> {
                 self.note("shutdown", at, 0);
                 let shard = &mut self.shards[at];
                 shard.core.shutdown(&mut shard.io);
+                shard.stopping = true;
             }
         }
         true
@@ -104,13 +106,17 @@ impl<C: Core> World<C> {
     }
 
     fn hand_in_open(&mut self, id: ShardId, client: ClientId) {
-        self.note("opened", id.index(), client.index() as u64);
+        let dialled = self.clients[client.index()].dial.take().map(|dial| self.dial_answered(dial));
+        self.note(if dialled.is_some() { "connected" } else { "opened" }, id.index(), client.index() as u64);
         let (shuffled, rng) = (self.network.shuffled, &mut self.rng);
         let shard = &mut self.shards[id.index()];
         let conn = shard.occupy(client, |free| if shuffled { rng.below(free) } else { free - 1 });
         let far = &mut self.clients[client.index()];
         far.place = Place::Open { shard: id, conn };
-        shard.core.opened(conn, &far.info, &mut shard.io);
+        match dialled {
+            Some(ticket) => shard.core.connected(ticket, conn, far.info.remote, &mut shard.io),
+            None => shard.core.opened(conn, &far.info, &mut shard.io),
+        }
     }
 
     fn hand_in_input(&mut self, client: ClientId, (id, conn): (ShardId, ConnId), input: Input) {

@@ -7,6 +7,7 @@ use ringmq_turn::{CloseReason, ConnInfo, Core, ListenerId, Now, ShardId};
 
 use crate::agenda::Agenda;
 use crate::client::{Client, ClientId, Place};
+use crate::dial::Dials;
 use crate::flow::Lane;
 use crate::network::Network;
 use crate::rng::Rng;
@@ -30,6 +31,8 @@ pub struct World<C: Core> {
     wall_jump_ms: i64,
     pub(crate) shards: Vec<Shard<C>>,
     pub(crate) clients: Vec<Client>,
+    /// Every connection that cores asked for.
+    pub(crate) dials: Dials,
     /// From each shard to each, by [`World::lane_index`].
     pub(crate) lanes: Vec<Lane<C::Message>>,
     pub(crate) agenda: Agenda,
@@ -69,6 +72,7 @@ impl<C: Core> World<C> {
             now_ms: START.mono_ms,
             wall_jump_ms: 0,
             clients: Vec::new(),
+            dials: Dials::default(),
             lanes: (0..shards.len() * shards.len()).map(|_| Lane::default()).collect(),
             agenda: Agenda::default(),
             ready_sends: VecDeque::new(),

@@ -21,6 +21,8 @@ impl Culprit {
             b'p' => io.pause(conn),
             b'w' => io.outbox(conn).put(b"bytes"),
             b'm' => io.message(shard(0), 1),
+            b'd' => io.connect(ConnectTicket(1), PeerId(0)),
+            b'g' => io.cancel_connect(ConnectTicket(1)),
             _ => {}
         }
     }
@@ -65,6 +67,8 @@ fn a_breach_is_named_with_the_seed() {
         ("wh", "with 5 bytes in its outbox"),
         ("s ", "which is not another one"),
         ("m ", "a message to itself"),
+        ("dd", "it used ConnectTicket(1) again"),
+        ("g ", "it gave up ConnectTicket(1), which is not being opened"),
     ];
     for (acts, expected) in table {
         let text = panic_of(|| {

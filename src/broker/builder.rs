@@ -146,7 +146,7 @@ impl Plan {
 /// The runtime's part of a configuration.
 pub(crate) fn runtime_config(config: &Config, connections_max: u32) -> ringmq_shards::RuntimeConfig {
     let runtime = &config.runtime;
-    let listener = |listener: &ListenerConfig| ringmq_shards::ListenerConfig { addr: listener.address };
+    let listener = |listener: &ListenerConfig| ringmq_shards::ListenerConfig::tcp(listener.address);
     ringmq_shards::RuntimeConfig {
         shards: (config.shards > 0).then_some(config.shards),
         cpus: runtime.cpus.clone(),
@@ -164,6 +164,7 @@ pub(crate) fn runtime_config(config: &Config, connections_max: u32) -> ringmq_sh
         submission_entries: runtime.submission_entries,
         completion_entries: runtime.completion_entries,
         receive_buffers: runtime.receive_buffers,
+        ..ringmq_shards::RuntimeConfig::default()
     }
 }
 

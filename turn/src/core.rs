@@ -175,6 +175,7 @@ pub trait Core {
     /// next one in [`Io::wake_at_ms`]. Called at least once before the driver sleeps.
     fn turn_over(&mut self, io: &mut Io<Self::Message, Self::Event>);
 
-    /// The program is stopping: say goodbye to every connection and close it.
+    /// The program is stopping: say goodbye to every connection and close it. What is being opened is
+    /// given up by the driver, without an answer, and more is not.
     fn shutdown(&mut self, io: &mut Io<Self::Message, Self::Event>);
 }

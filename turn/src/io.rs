@@ -178,7 +178,7 @@ impl<M, E> Io<M, E> {
         self.dials.push(Dial::Start(ticket, peer));
     }
 
-    /// Gives up opening a connection. Neither answer comes after the turn in which this was called.
+    /// Gives up opening a connection that has no answer yet. None comes from then on.
     pub fn cancel_connect(&mut self, ticket: ConnectTicket) {
         self.dials.push(Dial::Cancel(ticket));
     }

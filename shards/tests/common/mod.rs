@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn config(shards: usize) -> RuntimeConfig {
     RuntimeConfig {
         shards: Some(shards),
-        listeners: vec![ListenerConfig { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }],
+        listeners: vec![ListenerConfig::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
         ..RuntimeConfig::default()
     }
 }

@@ -11,6 +11,8 @@ pub type ToyIo = Io<u64, u64>;
 /// A core whose calls do nothing unless it says otherwise.
 pub trait Toy {
     fn opened(&mut self, _conn: ConnId, _io: &mut ToyIo) {}
+    fn connected(&mut self, _ticket: ConnectTicket, _conn: ConnId, _io: &mut ToyIo) {}
+    fn connect_failed(&mut self, _ticket: ConnectTicket, _failure: ConnectFailure, _io: &mut ToyIo) {}
     fn received(&mut self, _conn: ConnId, _bytes: &[u8], _io: &mut ToyIo) {}
     fn drained(&mut self, _conn: ConnId, _io: &mut ToyIo) {}
     fn closed(&mut self, _conn: ConnId, _reason: CloseReason, _io: &mut ToyIo) {}
@@ -31,6 +33,19 @@ impl<T: Toy> Core for Run<T> {
 
     fn opened(&mut self, conn: ConnId, _: &ConnInfo, io: &mut ToyIo) {
         self.0.opened(conn, io);
+    }
+    fn connected(
+        &mut self,
+        ticket: ConnectTicket,
+        conn: ConnId,
+        remote: Option<std::net::SocketAddr>,
+        io: &mut ToyIo,
+    ) {
+        assert!(remote.is_some(), "a far end has an address");
+        self.0.connected(ticket, conn, io);
+    }
+    fn connect_failed(&mut self, ticket: ConnectTicket, failure: ConnectFailure, io: &mut ToyIo) {
+        self.0.connect_failed(ticket, failure, io);
     }
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut ToyIo) {
         assert!(!bytes.is_empty(), "a driver hands in bytes");
