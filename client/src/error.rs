@@ -7,6 +7,7 @@ use ringmq_codec::ReasonCode;
 use ringmq_turn::{ConnectFailure, ConnectFailureKind};
 
 use crate::auth::AuthError;
+use crate::store::StoreError;
 
 /// Why a session has no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +39,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The broker ended the connection with a DISCONNECT.
     #[error("the broker disconnected: {reason}{}", quoted(.said))]
@@ -46,6 +49,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The connection ended without a word.
     #[error("the connection was lost")]
@@ -68,6 +73,9 @@ pub enum ConnectError {
     /// Authentication failed on this side: no credentials, or the server did not prove itself.
     #[error("authentication failed: {0}")]
     Auth(#[from] AuthError),
+    /// The session's store failed, so that nothing may be acknowledged.
+    #[error("the session's store failed: {0}")]
+    Store(Box<str>),
 }
 
 fn quoted(text: &Option<Box<str>>) -> String {
@@ -87,9 +95,11 @@ impl ConnectError {
                 ConnectFailureKind::Transport(_) => false,
             },
             Self::Refused { reason, .. } | Self::Disconnected { reason, .. } => reason_is_temporary(*reason),
-            Self::TimedOut { .. } | Self::Lost | Self::Unresponsive { .. } | Self::WriteTimedOut { .. } => {
-                true
-            }
+            Self::TimedOut { .. }
+            | Self::Lost
+            | Self::Unresponsive { .. }
+            | Self::WriteTimedOut { .. }
+            | Self::Store(_) => true,
             Self::Protocol(_) | Self::Auth(_) => false,
         }
     }
@@ -111,6 +121,8 @@ fn reason_is_temporary(reason: ReasonCode) -> bool {
             | ReasonCode::MessageRateTooHigh
             | ReasonCode::QuotaExceeded
             | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MaximumConnectTime
+            | ReasonCode::UseAnotherServer
             | ReasonCode::UnspecifiedError
             | ReasonCode::ImplementationSpecificError
     )
@@ -170,8 +182,8 @@ pub enum Error {
     #[error("{0}")]
     Connect(#[from] ConnectError),
     /// The session's store.
-    #[error("the session's store failed: {0}")]
-    Store(String),
+    #[error("the session's store: {0}")]
+    Store(#[from] StoreError),
     /// The I/O threads could not start, or failed.
     #[error("{0}")]
     Runtime(String),
@@ -187,6 +199,7 @@ impl Error {
             Self::Full { .. } | Self::TimedOut(_) => true,
             Self::Refused(reason) => reason_is_temporary(*reason),
             Self::Connect(error) => error.is_temporary(),
+            Self::Store(error) => error.is_temporary(),
             Self::Invalid { .. }
             | Self::NameTaken(_)
             | Self::NoSession(_)
@@ -194,7 +207,6 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Expired
             | Self::SessionLost
-            | Self::Store(_)
             | Self::Runtime(_)
             | Self::Tls(_) => false,
         }
@@ -226,6 +238,7 @@ fn ask(
     error: &(dyn StdError + 'static),
     ours: fn(&Error) -> bool,
     theirs: fn(&ConnectError) -> bool,
+    store: fn(&StoreError) -> bool,
 ) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -235,6 +248,9 @@ fn ask(
         if let Some(error) = error.downcast_ref::<ConnectError>() {
             return theirs(error);
         }
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return store(error);
+        }
         next = error.source();
     }
     false
@@ -242,10 +258,10 @@ fn ask(
 
 /// Whether an error, through any wrapping, is one of this crate's that trying again may cure.
 pub fn is_temporary(error: &(dyn StdError + 'static)) -> bool {
-    ask(error, Error::is_temporary, ConnectError::is_temporary)
+    ask(error, Error::is_temporary, ConnectError::is_temporary, StoreError::is_temporary)
 }
 
 /// Whether an error, through any wrapping, is one of this crate's that says that time ran out.
 pub fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    ask(error, Error::is_timeout, ConnectError::is_timeout)
+    ask(error, Error::is_timeout, ConnectError::is_timeout, |_| false)
 }

@@ -7,6 +7,7 @@
 //! - `machine` is one session's side of the protocol, without I/O; `host` is the [`ringmq_turn::Core`] that
 //!   runs many of them on one thread.
 //! - `link` is what the program's handles and the I/O threads share.
+//! - [`store`] is where sessions keep what must outlive a connection or the process.
 //! - the rest is what a program calls.
 //!
 //! invariant: no code of the program's runs on an I/O thread, but for an [`Authenticator`]'s.
@@ -14,16 +15,19 @@
 
 mod auth;
 mod error;
+mod host;
 mod link;
+mod machine;
 mod message;
 mod options;
 mod slot;
 mod status;
+pub mod store;
 
 pub use auth::{AuthError, Authenticator, Credentials, CredentialsProvider, Exchange};
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
 pub use link::Overflow;
 pub use message::{Message, MessageProperties, Received, Topic};
 pub use options::{Backoff, LostSession, SessionOptions, Will};
-pub use ringmq_codec::{QoS, ReasonCode, RetainHandling, Version};
+pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
 pub use status::Status;
