@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::link::PUBLICATION_IDS;
 use crate::message::MessageProperties;
 use crate::options::{Backoff, LostSession, SessionOptions, Will};
+use crate::store::Store;
 use crate::tls::Tls;
 
 /// The longest string that MQTT can carry.
@@ -94,7 +95,6 @@ impl SessionBuilder {
 }
 
 /// Where to, and who.
-#[must_use]
 impl SessionBuilder {
     /// Adds a broker's address: `mqtt://host`, `mqtts://host`, `ws://host/path`, `wss://host/path`, with
     /// `:port` where it is not 1883, 8883, 80 or 443, or `unix:/path`. Several are tried in order, until one
@@ -156,7 +156,6 @@ impl SessionBuilder {
 }
 
 /// The session at the broker.
-#[must_use]
 impl SessionBuilder {
     /// Resumes what the broker kept of an earlier run, instead of starting clean. MQTT 3 sessions are then kept
     /// by the broker whenever the connection ends. Default clean.
@@ -216,8 +215,17 @@ impl SessionBuilder {
     }
 }
 
+/// What outlives the connection, or the process.
+impl SessionBuilder {
+    /// Keeps what is under way in a store; see [`crate::store`]. Default none: it is kept in memory, as long as the
+    /// session is not removed.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.options.store = Some(store);
+        self
+    }
+}
+
 /// Connections: how long, how often.
-#[must_use]
 impl SessionBuilder {
     /// How long a connection may take, CONNACK included. Default 30 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
@@ -262,7 +270,6 @@ impl SessionBuilder {
 }
 
 /// Bounds.
-#[must_use]
 impl SessionBuilder {
     /// Messages that may wait to be sent while there is a connection; at least 1. Default 10,000.
     pub fn queue_messages_max(mut self, max: usize) -> Self {
@@ -372,13 +379,13 @@ impl SessionBuilder {
         if let Some(authenticator) = &self.options.authenticator {
             string("the authentication method", authenticator.method())?;
         }
-        self.options.credentials = self.source()?;
+        self.options.credentials = self.login()?;
         self.options.addresses = self.addresses.into_iter().map(Box::from).collect();
         let tls = self.tls.unwrap_or_default();
         Ok(Plan { options: self.options, addresses, tls, sources: self.sources })
     }
 
-    fn source(&mut self) -> Result<CredentialsSource, Error> {
+    fn login(&mut self) -> Result<CredentialsSource, Error> {
         let fixed = std::mem::take(&mut self.credentials);
         if fixed == Credentials::default() {
             return Ok(self.provider.take().map_or(CredentialsSource::None, CredentialsSource::Provider));

@@ -13,21 +13,28 @@
 //! invariant: no code of the program's runs on an I/O thread, but for an [`Authenticator`]'s.
 #![forbid(unsafe_code)]
 
+mod address;
 mod auth;
+mod builder;
 mod error;
 mod host;
 mod link;
 mod machine;
 mod message;
 mod options;
+#[doc(hidden)]
+pub mod parts;
 mod slot;
 mod status;
 pub mod store;
+mod tls;
 
 pub use auth::{AuthError, Authenticator, Credentials, CredentialsProvider, Exchange};
+pub use builder::SessionBuilder;
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
 pub use link::Overflow;
 pub use message::{Message, MessageProperties, Received, Topic};
 pub use options::{Backoff, LostSession, SessionOptions, Will};
 pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
 pub use status::Status;
+pub use tls::Tls;

@@ -45,7 +45,7 @@ use subscriptions::Subscriptions;
 use window::{Stage, Window};
 
 /// Where a machine's answers go.
-pub(crate) trait Sink {
+pub trait Sink {
     /// Who is told of an outcome.
     type Delivery;
 
@@ -85,7 +85,7 @@ pub(crate) trait Sink {
 
 /// A message of the server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival<'a> {
+pub struct Arrival<'a> {
     /// Valid, also where an alias stood for it.
     pub topic: &'a str,
     pub publish: &'a Publish<'a>,
@@ -95,7 +95,7 @@ pub(crate) struct Arrival<'a> {
 
 /// When a message is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
+pub enum Take {
     /// At once.
     Now,
     /// With [`Machine::acknowledge`]. When the connection ends before, a message that is kept will be dealt with
@@ -105,7 +105,7 @@ pub(crate) enum Take {
 
 /// Why the machine ends its connection. What there was to say to the server is in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// CONNACK refused.
     Refused(Words),
     /// The server said DISCONNECT.
@@ -122,7 +122,7 @@ pub(crate) enum End {
 
 /// What the server said of an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Words {
+pub struct Words {
     pub reason: ReasonCode,
     pub said: Option<Box<str>>,
     pub server_reference: Option<Box<str>>,
@@ -197,7 +197,7 @@ struct Authenticating<T> {
 }
 
 /// One session. `T` is told what becomes of its publications and requests.
-pub(crate) struct Machine<T> {
+pub struct Machine<T> {
     options: Arc<SessionOptions>,
     phase: Phase,
     /// Whether [`Sink::ready`] was called on this connection.
@@ -287,6 +287,13 @@ impl<T: Default> Machine<T> {
 }
 
 impl<T> Machine<T> {
+    /// The same session under a Client Identifier of its own, so that many can share their options.
+    #[must_use]
+    pub fn with_client_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.assigned_id = Some(id.into());
+        self
+    }
+
     fn version(&self) -> Version {
         self.options.version
     }

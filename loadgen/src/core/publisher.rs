@@ -1,0 +1,292 @@
+//! One client's publishing.
+
+use ringmq_turn::Outbox;
+
+use super::flights::{Flight, Flights, UNNUMBERED};
+use super::template::{Particular, Template, write_clearing, write_different};
+use crate::check::Run;
+use crate::measure::{Kind, Sample};
+use crate::pace::{Turns, Window};
+use crate::payload::Stamp;
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::scenario::{Pace, Pick, WINDOW_MAX};
+
+/// Why messages are sent.
+#[derive(Debug, Default)]
+pub(crate) enum Purpose {
+    /// None are.
+    #[default]
+    Rest,
+    /// As many as the window takes.
+    Window,
+    /// By a schedule, as the publisher at this place of a core's turns.
+    Schedule { at: usize, due: u64 },
+    /// To have retained messages forgotten, from the first topic on.
+    Clear { next: u64 },
+}
+
+/// A client that publishes.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub client: u32,
+    pub group: usize,
+    /// Among its group.
+    pub index: u32,
+    /// Among all.
+    pub number: u32,
+    pub sent: u64,
+    pub flights: Flights,
+    pub window: Option<Window>,
+    pub purpose: Purpose,
+    /// Messages that were sent when the step began, and those after which it ends.
+    from: u64,
+    until: u64,
+    /// Copies of each message that subscribers are to get, and that are kept for them.
+    listening: u32,
+    away: u32,
+    /// What the broker takes of messages that are not acknowledged.
+    pub receive_maximum: u16,
+    /// It has too many bytes to write already.
+    pub is_blocked: bool,
+    /// It is among those that may send in this turn.
+    pub is_listed: bool,
+    pub unconfirmed: Vec<Run>,
+    template: Option<Box<Template>>,
+    random: Random,
+    /// The last topic, for its memory.
+    name: Vec<u8>,
+}
+
+/// How a step has a publisher send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Orders {
+    pub messages: u64,
+    pub listening: u32,
+    pub away: u32,
+}
+
+impl Publisher {
+    pub fn new(client: u32, group: usize, index: u32, number: u32) -> Self {
+        Self {
+            client,
+            group,
+            index,
+            number,
+            sent: 0,
+            flights: Flights::default(),
+            window: None,
+            purpose: Purpose::Rest,
+            from: 0,
+            until: 0,
+            listening: 0,
+            away: 0,
+            receive_maximum: u16::MAX,
+            is_blocked: false,
+            is_listed: false,
+            unconfirmed: Vec::new(),
+            template: None,
+            random: Random::new(u64::from(number)),
+            name: Vec::new(),
+        }
+    }
+
+    /// A step begins.
+    pub fn begin(&mut self, plan: &Plan, orders: Orders, schedule_at: Option<usize>) {
+        let publish = plan.scenario.groups[self.group].publish.as_ref().expect("it publishes");
+        self.from = self.sent;
+        self.until = self.sent.saturating_add(orders.messages);
+        (self.listening, self.away) = (orders.listening, orders.away);
+        self.window = None;
+        self.purpose = match (publish.pace, schedule_at) {
+            (_, Some(at)) => Purpose::Schedule { at, due: 0 },
+            (Pace::Window(size), None) => {
+                let can_count = plan.groups[self.group]
+                    .content
+                    .as_ref()
+                    .is_some_and(|content| content.least >= crate::payload::SHORT_STAMP_BYTES);
+                if self.listening > 0 && can_count {
+                    self.window = Some(Window::new(size, self.listening, self.sent));
+                }
+                Purpose::Window
+            }
+            (Pace::Rate(_), None) => Purpose::Rest,
+        };
+        self.prepare(plan);
+    }
+
+    /// Encodes what all messages have in common, where they have.
+    fn prepare(&mut self, plan: &Plan) {
+        let group = &plan.scenario.groups[self.group];
+        let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else { return };
+        if self.template.is_none() && publish.topics == 1 && content.least == content.most() {
+            let topic = publish.topic.fill(&plan.values(self.group, self.index, 0));
+            self.template = Some(Box::new(Template::new(publish, group.version, topic.as_bytes(), content)));
+        }
+    }
+
+    /// Has retained messages forgotten.
+    pub fn begin_clearing(&mut self) {
+        self.window = None;
+        self.purpose = Purpose::Clear { next: 0 };
+        (self.listening, self.away) = (0, 0);
+    }
+
+    /// Nothing more is sent.
+    pub fn stop(&mut self) {
+        self.purpose = Purpose::Rest;
+    }
+
+    /// Whether it has nothing more to send.
+    pub fn is_through(&self) -> bool {
+        match self.purpose {
+            Purpose::Rest => true,
+            Purpose::Window | Purpose::Schedule { .. } => self.sent >= self.until,
+            Purpose::Clear { .. } => false,
+        }
+    }
+
+    /// Another message is due.
+    #[inline]
+    pub fn is_due(&mut self) {
+        if let Purpose::Schedule { due, .. } = &mut self.purpose {
+            *due += 1;
+        }
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self) {
+        self.is_blocked = false;
+        let mut unconfirmed = std::mem::take(&mut self.unconfirmed);
+        self.flights.lose(&mut unconfirmed);
+        self.unconfirmed = unconfirmed;
+    }
+
+    /// How many more may be in flight.
+    fn flights_room(&self, size: u32) -> u64 {
+        let most = size.min(u32::from(self.receive_maximum)).min(WINDOW_MAX - 1);
+        u64::from(most).saturating_sub(self.flights.len() as u64)
+    }
+
+    /// Sends what may be sent now. Needs an open connection.
+    pub fn send(&mut self, plan: &Plan, turns: Option<&Turns>, now_ns: u64, out: &mut Outbox, backlog_high: usize, sample: &mut Sample) {
+        let group = &plan.scenario.groups[self.group];
+        let Some(publish) = &group.publish else { return };
+        let is_acknowledged = publish.qos != ringmq_codec::QoS::AtMostOnce;
+        let (mut count, size) = match self.purpose {
+            Purpose::Rest => return,
+            Purpose::Clear { .. } => return self.clear(plan, out, backlog_high),
+            Purpose::Window => {
+                let Pace::Window(size) = publish.pace else { return };
+                (self.window.as_ref().map_or(u64::MAX, Window::room), size)
+            }
+            Purpose::Schedule { due, .. } => (due - (self.sent - self.from), WINDOW_MAX),
+        };
+        count = count.min(self.until - self.sent);
+        if is_acknowledged {
+            count = count.min(self.flights_room(size));
+        }
+        let mut sent = 0;
+        while sent < count && !self.is_blocked {
+            // In pieces, so that one publisher does not write without end.
+            let piece = (count - sent).min(self.piece(plan));
+            for _ in 0..piece {
+                let at_ns = match self.purpose {
+                    Purpose::Schedule { at, .. } => {
+                        let turns = turns.expect("a schedule has turns");
+                        let due_ns = turns.due_ns(at, self.sent - self.from);
+                        sample.record(Kind::Lag, now_ns.saturating_sub(due_ns));
+                        due_ns
+                    }
+                    Purpose::Rest | Purpose::Window | Purpose::Clear { .. } => now_ns,
+                };
+                self.write(plan, at_ns, is_acknowledged, out, sample);
+            }
+            sent += piece;
+            self.is_blocked = out.backlog_bytes() > backlog_high;
+        }
+        if let Some(window) = &mut self.window {
+            window.send(sent);
+        }
+        let counts = &mut sample.counts;
+        counts.sent += sent;
+        counts.expected += sent * u64::from(self.listening);
+    }
+
+    /// Messages between two looks at the backlog.
+    fn piece(&self, plan: &Plan) -> u64 {
+        let bytes = plan.groups[self.group].content.as_ref().map_or(0, |content| content.most());
+        (64 * 1024 / (bytes as u64 + 64)).max(1)
+    }
+
+    #[inline]
+    fn write(&mut self, plan: &Plan, at_ns: u64, is_acknowledged: bool, out: &mut Outbox, sample: &mut Sample) {
+        let sequence = self.sent;
+        self.sent += 1;
+        let stamp = Stamp { publisher: self.number, sequence: sequence as u32, at_ns: Some(at_ns) };
+        let packet_id = if is_acknowledged { self.flights.send(sequence, at_ns) } else { 0 };
+        let particular = Particular { packet_id, stamp };
+        let content = plan.groups[self.group].content.as_ref().expect("it publishes");
+        if let Some(template) = &self.template {
+            sample.counts.sent_bytes += content.most() as u64;
+            return template.write(particular, plan.tag, out);
+        }
+        self.write_different(plan, particular, out, sample);
+    }
+
+    /// Each message has a topic or a size of its own.
+    fn write_different(&mut self, plan: &Plan, particular: Particular, out: &mut Outbox, sample: &mut Sample) {
+        let group = &plan.scenario.groups[self.group];
+        let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else { return };
+        let topic = match publish.pick {
+            Pick::Random => self.random.below(publish.topics),
+            Pick::InTurn => ((self.sent - 1) * u64::from(group.count) + u64::from(self.index)) % publish.topics,
+        };
+        let len = content.least + self.random.below((content.most() - content.least) as u64 + 1) as usize;
+        sample.counts.sent_bytes += len as u64;
+        self.name.clear();
+        publish.topic.write(&plan.values(self.group, self.index, topic), &mut self.name);
+        write_different(publish, group.version, &self.name, &content.bytes[..len], particular, plan.tag, out);
+    }
+
+    fn clear(&mut self, plan: &Plan, out: &mut Outbox, backlog_high: usize) {
+        let group = &plan.scenario.groups[self.group];
+        let Some(publish) = &group.publish else { return };
+        let Purpose::Clear { next } = self.purpose else { return };
+        let mut round = next;
+        while !self.is_blocked && self.flights_room(1000) > 0 {
+            let topic = round * u64::from(group.count) + u64::from(self.index);
+            if topic >= publish.topics {
+                self.purpose = Purpose::Rest;
+                return;
+            }
+            let name = publish.topic.fill(&plan.values(self.group, self.index, topic));
+            let packet_id = self.flights.send(UNNUMBERED, 0);
+            write_clearing(group.version, name.as_bytes(), packet_id, out);
+            round += 1;
+            self.is_blocked = out.backlog_bytes() > backlog_high;
+        }
+        self.purpose = Purpose::Clear { next: round };
+    }
+
+    /// A message was acknowledged; whether it is one that counts.
+    #[inline]
+    pub fn acknowledged(&mut self, flight: &Flight, sample: &mut Sample) -> bool {
+        if flight.sequence == UNNUMBERED {
+            return false;
+        }
+        sample.counts.acknowledged += 1;
+        sample.counts.kept += u64::from(self.away);
+        true
+    }
+
+    /// A message was refused: nobody is to expect it.
+    pub fn refused(&mut self, sequence: u64) {
+        if sequence != UNNUMBERED {
+            self.unconfirmed.push(Run { from: sequence, to: sequence + 1 });
+            if let Some(window) = &mut self.window {
+                window.give_up(sequence);
+            }
+        }
+    }
+}

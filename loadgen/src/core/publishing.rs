@@ -1,0 +1,107 @@
+//! The step in which publishers publish.
+
+use super::jobs::{Job, Publishing, Scheduled};
+use super::publisher::Orders;
+use super::{Load, LoadIo};
+use crate::pace::{Schedule, Turns};
+use crate::scenario::Pace;
+
+impl Load {
+    pub(super) fn begin_publishing(
+        &mut self,
+        groups: &[usize],
+        messages: Option<u64>,
+        ramp_ns: u64,
+        listening: &[usize],
+        away: &[usize],
+    ) -> Publishing {
+        let plan = std::sync::Arc::clone(&self.plan);
+        let all: u64 = groups.iter().map(|at| u64::from(plan.scenario.groups[*at].count)).sum();
+        let mut begun = Publishing { publishers: Vec::new(), scheduled: Vec::new(), is_over: false };
+        let mut before = 0;
+        for &group in groups {
+            let count = u64::from(plan.scenario.groups[group].count);
+            let here: Vec<u32> =
+                self.clients_of(&[group]).into_iter().filter_map(|at| self.publisher_of(at)).collect();
+            let pace = plan.scenario.groups[group].publish.as_ref().map(|publish| publish.pace);
+            let rate = pace.and_then(|pace| match pace {
+                Pace::Rate(rate) => Some(rate),
+                Pace::Window(_) => None,
+            });
+            for (place, &publisher) in here.iter().enumerate() {
+                let it = &self.publishers[publisher as usize];
+                let place_of_all = before + u64::from(it.index);
+                let share = messages.map_or(u64::MAX, |all_messages| {
+                    all_messages / all + u64::from(place_of_all < all_messages % all)
+                });
+                let copies = |groups: &[usize]| self.copies(it.number, groups);
+                let orders = Orders { messages: share, listening: copies(listening), away: copies(away) };
+                self.publishers[publisher as usize].begin(&plan, orders, rate.map(|_| place));
+                self.list(publisher);
+            }
+            if let Some(rate) = rate {
+                let schedule = Schedule { start_ns: self.times.start_ns, ramp_ns, rate };
+                let mine = here.iter().map(|publisher| u64::from(self.publishers[*publisher as usize].index));
+                let turns = Turns::new(schedule, count, mine.collect());
+                begun.scheduled.push(Scheduled { group, turns, publishers: here.clone() });
+            }
+            begun.publishers.extend(here);
+            before += count;
+        }
+        begun
+    }
+
+    pub(super) fn begin_clearing(&mut self, groups: &[usize]) -> Publishing {
+        let publishers: Vec<u32> =
+            self.clients_of(groups).into_iter().filter_map(|at| self.publisher_of(at)).collect();
+        for &publisher in &publishers {
+            self.publishers[publisher as usize].begin_clearing();
+            self.list(publisher);
+        }
+        Publishing { publishers, scheduled: Vec::new(), is_over: false }
+    }
+
+    /// Copies of a publisher's message that these groups are to get.
+    fn copies(&self, publisher: u32, groups: &[usize]) -> u32 {
+        let of_group = |at: &usize| self.plan.groups[*at].heard.get(publisher as usize).map_or(0, |copies| copies.count);
+        groups.iter().map(of_group).sum()
+    }
+
+    /// Sends what is due, or has room.
+    pub(super) fn publish(&mut self, now_ns: u64, io: &mut LoadIo) {
+        let Job::Publish(mut publishing) = std::mem::take(&mut self.job) else { return };
+        if !publishing.is_over {
+            for scheduled in &mut publishing.scheduled {
+                while let Some(place) = scheduled.turns.take(now_ns) {
+                    let publisher = scheduled.publishers[place];
+                    self.publishers[publisher as usize].is_due();
+                    self.list(publisher);
+                }
+            }
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        for publisher in ready.drain(..) {
+            let it = &mut self.publishers[publisher as usize];
+            it.is_listed = false;
+            let Some(conn) = self.clients[it.client as usize].up() else { continue };
+            if it.is_blocked {
+                continue;
+            }
+            let turns = publishing.scheduled.iter().find(|scheduled| scheduled.group == it.group);
+            let turns = turns.map(|scheduled| &scheduled.turns);
+            let backlog_high = io.backlog_high_bytes;
+            it.send(&self.plan, turns, now_ns, io.outbox(conn), backlog_high, &mut self.sample);
+        }
+        self.ready = ready;
+        self.job = Job::Publish(publishing);
+    }
+
+    /// Whether all is sent and acknowledged, as far as it can be.
+    pub(super) fn has_published(&self, publishing: &Publishing) -> bool {
+        // After a stop, acknowledgements are waited for by the main thread.
+        publishing.publishers.iter().all(|publisher| {
+            let publisher = &self.publishers[*publisher as usize];
+            publisher.is_through() && publisher.flights.len() == 0
+        })
+    }
+}
