@@ -98,7 +98,7 @@ const TIMERS_A_TURN: usize = 1024;
 impl Load {
     pub fn new(me: ShardId, plan: Arc<Plan>, options: Arc<[Shared]>, clock: Clock) -> Self {
         let core = me.index();
-        let count = plan.groups.iter().map(|group| group.copies.len()).sum();
+        let count = plan.publishers();
         let mut load = Self {
             me,
             clock,
@@ -132,7 +132,7 @@ impl Load {
         };
         for (at, group) in plan.groups.iter().enumerate() {
             load.add_group(at, core);
-            for index in 0..group.copies.len() as u32 {
+            for index in 0..group.publishers {
                 let home = plan.core_of(at, index);
                 if home != core {
                     load.homes[(group.first_publisher + index) as usize] = Home::Core(home as u16);
@@ -152,7 +152,7 @@ impl Load {
         let first = self.clients.len() as u32;
         for index in plan.clients_of(at, core) {
             let mut client = Client::new(at, index);
-            if !group.copies.is_empty() {
+            if group.publishers > 0 {
                 let number = group.first_publisher + index;
                 client.publisher = self.publishers.len() as u32;
                 self.homes[number as usize] = Home::Here(client.publisher);

@@ -35,8 +35,8 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    fn anything(voices: &[Voice], notice: Option<&str>) -> Self {
-        let copies = vec![Copies { count: 0, is_open: true }; voices.len()];
+    pub fn anything(voices: &[Voice], notice: Option<&str>) -> Self {
+        let copies = vec![Copies::default(); voices.len()];
         Self { hearing: Hearing::Anything, copies, notice: notice.map(str::to_owned) }
     }
 }
@@ -137,7 +137,7 @@ fn every(group: &Group, voices: &[Voice]) -> Heard {
     if all.len() * group.count as usize > STREAMS_MAX {
         return Heard::anything(voices, Some(TOO_MANY));
     }
-    let copies = vec![Copies { count: group.count, is_open: false }; voices.len()];
+    let copies = vec![Copies { count: group.count }; voices.len()];
     Heard { hearing: Hearing::Each(vec![all; group.count as usize]), copies, notice: None }
 }
 

@@ -14,6 +14,7 @@
 
 pub mod check;
 mod core;
+mod course;
 pub mod file;
 mod hearing;
 mod limits;

@@ -187,6 +187,6 @@ mod tests {
         let text = shown(true);
         // Up over one line, then over five, then over five to take it away.
         assert_eq!([text.matches("\x1b[1A").count(), text.matches("\x1b[5A").count()], [1, 3], "{text:?}");
-        assert!(text.contains("▄█") && text.ends_with("a note\n"), "{text:?}");
+        assert!(text.contains("▅█") && text.ends_with("a note\n"), "{text:?}");
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::hearing::{Hearing, hear};
+use ringmq_codec::QoS;
+
+use crate::course::Course;
+use crate::hearing::{Heard, Hearing, hear};
 use crate::pattern::Values;
-use crate::payload::{Content, PUBLISHERS_MAX, Tag};
+use crate::payload::{Content, PUBLISHERS_MAX, SHORT_STAMP_BYTES, Tag};
 use crate::scenario::{Group, Pace, Scenario, Step};
 
 /// Everything that cores know before they begin.
@@ -28,8 +31,8 @@ pub(crate) struct GroupPlan {
     pub content: Option<Content>,
     /// The number of its first publisher over all groups.
     pub first_publisher: u32,
-    /// How often each client's messages arrive; empty where it does not publish.
-    pub copies: Vec<Copies>,
+    /// How many of its clients publish: all or none.
+    pub publishers: u32,
     /// Whom its clients hear, where it subscribes.
     pub hearing: Option<Hearing>,
     /// By publisher: how many copies of its messages the group gets.
@@ -40,8 +43,6 @@ pub(crate) struct GroupPlan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Copies {
     pub count: u32,
-    /// There may be more, which nobody expects.
-    pub is_open: bool,
 }
 
 /// A publisher's messages, as those see it who are to hear them.
@@ -78,28 +79,23 @@ impl Plan {
             groups.push(GroupPlan {
                 content: group.publish.as_ref().map(|publish| Content::load(&publish.size)).transpose()?,
                 first_publisher,
-                copies: Vec::new(),
+                publishers: 0,
                 hearing: None,
                 heard: Vec::new(),
             });
         }
-        let mut copies = vec![Copies::default(); voices.len()];
         let mut notices = Vec::new();
-        for (plan, group) in groups.iter_mut().zip(&scenario.groups) {
+        for (at, (plan, group)) in groups.iter_mut().zip(&scenario.groups).enumerate() {
             if let Some(subscribe) = &group.subscribe {
-                let heard = hear(group, subscribe, &run, &voices);
-                for (copies, more) in copies.iter_mut().zip(&heard.copies) {
-                    copies.count += more.count;
-                    copies.is_open |= more.is_open;
+                let mut heard = hear(group, subscribe, &run, &voices);
+                if let Some(notice) = misses(&scenario, at, &heard) {
+                    heard = Heard::anything(&voices, Some(&notice));
                 }
                 notices.extend(heard.notice.map(|notice| format!("group {:?}: {notice}", group.name)));
                 (plan.hearing, plan.heard) = (Some(heard.hearing), heard.copies);
             }
-        }
-        for (plan, group) in groups.iter_mut().zip(&scenario.groups) {
             if group.publish.is_some() {
-                let first = plan.first_publisher as usize;
-                plan.copies = copies[first..first + group.count as usize].to_vec();
+                plan.publishers = group.count;
             }
         }
         let cores = scenario.settings.threads;
@@ -112,34 +108,48 @@ impl Plan {
 
     /// What cannot work.
     fn fault(&self) -> Option<String> {
-        self.scenario.groups.iter().zip(&self.groups).find_map(|(group, plan)| {
-            let publish = group.publish.as_ref()?;
-            let name = &group.name;
-            let is_published = |step: &Step| matches!(step, Step::Publish { groups, .. } if groups.iter().any(|at| self.scenario.groups[*at].name == *name));
-            if !self.scenario.steps.iter().any(is_published) || !matches!(publish.pace, Pace::Window(_)) {
-                return None;
+        let mut course = Course::new(&self.scenario);
+        for step in &self.scenario.steps {
+            if let Step::Publish { groups, .. } = step {
+                let listening = course.audience(groups).listening;
+                if let Some(fault) = groups.iter().find_map(|at| self.window_fault(*at, &listening)) {
+                    return Some(fault);
+                }
             }
-            // At QoS 1 and 2 acknowledgements hold a publisher back, whoever listens.
-            if publish.qos != ringmq_codec::QoS::AtMostOnce {
-                return None;
-            }
-            let content = plan.content.as_ref()?;
-            if content.least < crate::payload::SHORT_STAMP_BYTES {
-                return Some(format!(
-                    "group {name:?}: a window at QoS 0 is counted by what the messages carry, and {} bytes are too few: \
-                     write a size of {} or more, a rate in place of the window, or QoS 1",
-                    content.least,
-                    crate::payload::SHORT_STAMP_BYTES,
-                ));
-            }
-            plan.copies.iter().any(|copies| copies.count == 0).then(|| {
-                format!(
-                    "group {name:?}: nobody here is known to receive its messages, so a window at QoS 0 cannot be \
-                     counted: write a rate in place of the window, QoS 1, or subscribers for {:?}",
-                    publish.topic.to_string()
-                )
-            })
+            course.take(step);
+        }
+        None
+    }
+
+    /// Why a group's window cannot be counted.
+    fn window_fault(&self, at: usize, listening: &[usize]) -> Option<String> {
+        let (group, plan) = (&self.scenario.groups[at], &self.groups[at]);
+        let publish = group.publish.as_ref()?;
+        // At QoS 1 and 2 acknowledgements hold a publisher back, whoever listens.
+        if matches!(publish.pace, Pace::Rate(_)) || publish.qos != QoS::AtMostOnce {
+            return None;
+        }
+        let (name, least) = (&group.name, plan.content.as_ref()?.least);
+        if least < SHORT_STAMP_BYTES {
+            return Some(format!(
+                "group {name:?}: a window at QoS 0 is counted by what the messages carry, and {least} bytes are too few: \
+                 write a size of {SHORT_STAMP_BYTES} or more, a rate in place of the window, or QoS 1"
+            ));
+        }
+        let mut publishers = plan.first_publisher..plan.first_publisher + plan.publishers;
+        publishers.any(|publisher| self.copies(publisher, listening) == 0).then(|| {
+            format!(
+                "group {name:?}: nobody here is known to receive its messages, so a window at QoS 0 cannot be counted: \
+                 write a rate in place of the window, QoS 1, or subscribers for {:?} that connect and subscribe before",
+                publish.topic.to_string()
+            )
         })
+    }
+
+    /// Copies of a publisher's message that these groups get.
+    pub fn copies(&self, publisher: u32, groups: &[usize]) -> u32 {
+        let of_group = |at: &usize| self.groups[*at].heard.get(publisher as usize).map_or(0, |copies| copies.count);
+        groups.iter().map(of_group).sum()
     }
 
     /// Whether some arrivals are only counted.
@@ -161,6 +171,11 @@ impl Plan {
         (0..self.scenario.groups[group].count).filter(move |client| self.core_of(group, *client) == core)
     }
 
+    /// How many publishers there are.
+    pub fn publishers(&self) -> usize {
+        self.groups.iter().map(|group| group.publishers as usize).sum()
+    }
+
     /// What a client's patterns are filled in with.
     pub fn values(&self, group: usize, client: u32, topic: u64) -> Values<'_> {
         let group = &self.scenario.groups[group];
@@ -169,11 +184,39 @@ impl Plan {
 
     /// The group and client that a publisher's number belongs to.
     pub fn publisher(&self, number: u32) -> (usize, u32) {
-        let mut publishing = self.groups.iter().enumerate().filter(|(_, plan)| !plan.copies.is_empty());
-        let found = publishing.find(|(_, plan)| (number - plan.first_publisher) < plan.copies.len() as u32);
+        let is_of = |plan: &GroupPlan| (plan.first_publisher..plan.first_publisher + plan.publishers).contains(&number);
+        let found = self.groups.iter().enumerate().find(|(_, plan)| is_of(plan));
         let (at, plan) = found.expect("every publisher is of some group");
         (at, number - plan.first_publisher)
     }
+}
+
+/// Why a group does not get all that it would by its filters: it is not there when something is published.
+fn misses(scenario: &Scenario, at: usize, heard: &Heard) -> Option<String> {
+    let mut course = Course::new(scenario);
+    let mut first = 0;
+    let hears = |group: usize, first: u32| {
+        let count = if scenario.groups[group].publish.is_some() { scenario.groups[group].count } else { 0 };
+        heard.copies[first as usize..(first + count) as usize].iter().any(|copies| copies.count > 0)
+    };
+    let mut firsts = Vec::new();
+    for group in &scenario.groups {
+        firsts.push(first);
+        first += if group.publish.is_some() { group.count } else { 0 };
+    }
+    for step in &scenario.steps {
+        if let Step::Publish { groups, .. } = step {
+            let audience = course.audience(groups);
+            let is_there = audience.listening.contains(&at) || audience.away.contains(&at);
+            if !is_there && groups.iter().any(|group| hears(*group, firsts[*group])) {
+                return Some(
+                    "it is not subscribed whenever its publishers publish, so arrivals are only counted".to_owned(),
+                );
+            }
+        }
+        course.take(step);
+    }
+    None
 }
 
 /// The topics of each of a group's clients.

@@ -1,6 +1,5 @@
 //! Runs a scenario: starts the cores, leads them step by step, and gathers what they tell.
 
-mod course;
 mod intervals;
 mod losses;
 mod phase;
@@ -20,6 +19,7 @@ use ringmq_turn::ShardId;
 use crate::core::Load;
 use crate::core::clock::Clock;
 use crate::core::messages::{Command, Event};
+use crate::course::Course;
 use crate::limits;
 use crate::measure::Sample;
 use crate::payload::Tag;
@@ -27,7 +27,6 @@ use crate::plan::Plan;
 use crate::process::{self, Listener};
 use crate::report::{FORMAT, Interval, Machine, Messages, Report, VERSION, kernel};
 use crate::scenario::{Group, Scenario, Step};
-use course::Course;
 
 /// Why a run did not come about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -325,7 +324,7 @@ impl Runner<'_> {
             Event::Sent(sent) => Some(sent),
             Event::Sample { .. } | Event::Done { .. } | Event::Missing(_) => None,
         });
-        let mut counts = vec![0; self.plan.groups.iter().map(|group| group.copies.len()).sum()];
+        let mut counts = vec![0; self.plan.publishers()];
         let mut unconfirmed = BTreeMap::new();
         for sent in sent.into_iter().flatten() {
             counts[sent.publisher as usize] = sent.count;

@@ -34,7 +34,7 @@ impl Load {
                 let share = messages.map_or(u64::MAX, |all_messages| {
                     all_messages / all + u64::from(place_of_all < all_messages % all)
                 });
-                let copies = |groups: &[usize]| self.copies(it.number, groups);
+                let copies = |groups: &[usize]| plan.copies(it.number, groups);
                 let orders = Orders { messages: share, listening: copies(listening), away: copies(away) };
                 self.publishers[publisher as usize].begin(&plan, orders, rate.map(|_| place));
                 self.list(publisher);
@@ -59,12 +59,6 @@ impl Load {
             self.list(publisher);
         }
         Publishing { publishers, scheduled: Vec::new(), is_over: false }
-    }
-
-    /// Copies of a publisher's message that these groups are to get.
-    fn copies(&self, publisher: u32, groups: &[usize]) -> u32 {
-        let of_group = |at: &usize| self.plan.groups[*at].heard.get(publisher as usize).map_or(0, |copies| copies.count);
-        groups.iter().map(of_group).sum()
     }
 
     /// Sends what is due, or has room.

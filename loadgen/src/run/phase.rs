@@ -5,9 +5,9 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::Runner;
-use super::course::Course;
 use super::intervals::{Intervals, Span};
 use crate::core::messages::{Command, Event, Stage, Task, Times};
+use crate::course::Course;
 use crate::limits;
 use crate::measure::{Counts, Kind, Sample};
 use crate::process::{self, Cost, Usage};
