@@ -3,14 +3,16 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 pub use ringmq_shards::{Check, Verdict};
 use ringmq_storage::{Inspection, StoreError};
+use rustix::fs::Access;
 
 use crate::broker::{connections_max, runtime_config};
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::system::{OpenFiles, cpus};
 
 /// Looks at everything that a broker of this configuration needs from the machine. Binds its addresses for
@@ -20,7 +22,7 @@ pub fn examine(config: &Config) -> Vec<Check> {
     let (files, connections) = open_files(config, limit);
     let mut checks = ringmq_shards::probe(&runtime_config(config, connections));
     checks.push(files);
-    checks.extend(config.listeners.0.iter().map(|listener| listen(listener.address)));
+    checks.extend(config.listeners.0.iter().map(|listener| listen(&listener.address)));
     checks.extend(config.data_dir.as_ref().map(|path| data_directory(config, path)));
     checks
 }
@@ -111,7 +113,39 @@ fn open_files(config: &Config, limit: OpenFiles) -> (Check, u32) {
     }
 }
 
-fn listen(address: SocketAddr) -> Check {
+fn listen(address: &ListenAddress) -> Check {
+    match address {
+        ListenAddress::Port(_, port) => listen_at(*port),
+        ListenAddress::Unix(path) => listen_in(path),
+    }
+}
+
+/// Whether a socket can be made at a path: as a broker does, in the place of one that nobody listens on.
+fn listen_in(path: &Path) -> Check {
+    let name = "listen";
+    let shown = path.display();
+    let other = "choose another path";
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            failed(name, format!("{shown} is there, and no socket"), format!("move it away, or {other}"))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            let remedy = format!("`ss -lxp` names who has it: stop that, or {other}");
+            failed(name, format!("{shown}: a process listens there already"), remedy)
+        }
+        Ok(_) | Err(_) => match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => fine(name, format!("{shown} is free")),
+            Err(error) => {
+                let remedy =
+                    format!("have {} made, and writable for this user, or {other}", folder.display());
+                failed(name, format!("{shown}: {error}"), remedy)
+            }
+        },
+    }
+}
+
+fn listen_at(address: SocketAddr) -> Check {
     let name = "listen";
     match TcpListener::bind(address) {
         Ok(_) => fine(name, format!("{address} is free")),
@@ -136,15 +170,40 @@ fn listen(address: SocketAddr) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
     fn an_address_in_use_is_found() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-        let check = listen(holder.local_addr().unwrap());
+        let check = listen(&holder.local_addr().unwrap().into());
         assert_eq!(check.verdict, Verdict::Fail);
         assert!(check.remedy.contains("ss -ltnp"), "{}", check.remedy);
-        assert_eq!(listen("127.0.0.1:0".parse().unwrap()).verdict, Verdict::Ok);
+        assert_eq!(listen(&"127.0.0.1:0".parse().unwrap()).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_socket_is_made_where_none_is_in_use() {
+        let folder = std::env::temp_dir().join(format!("ringmq-doctor-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let at = |name: &str| listen(&ListenAddress::Unix(folder.join(name)));
+        let holder = UnixListener::bind(folder.join("held")).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+        drop(UnixListener::bind(folder.join("left")).unwrap());
+        let table = [
+            ("held", Verdict::Fail, "ss -lxp"),
+            ("file", Verdict::Fail, "move it away"),
+            ("no/folder", Verdict::Fail, "writable"),
+            ("left", Verdict::Ok, ""),
+            ("new", Verdict::Ok, ""),
+        ];
+        for (socket, verdict, remedy) in table {
+            let check = at(socket);
+            assert!(check.verdict == verdict && check.remedy.contains(remedy), "{socket}: {check:?}");
+        }
+        drop(holder);
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use ringmq_shards::StartError;
+use ringmq_shards::{StartError, TlsError};
 use ringmq_storage::StoreError;
 use thiserror::Error;
 
@@ -23,6 +23,9 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The certificate or key of a listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,7 +60,7 @@ impl Error {
     /// Whether the configuration is at fault, rather than the system it met.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::ConfigFile { .. } | Self::Config(_) => true,
+            Self::ConfigFile { .. } | Self::Config(_) | Self::Tls(_) => true,
             Self::Store(_) | Self::Thread(_) | Self::OpenFiles { .. } | Self::Affinity(_) => false,
             Self::Start(error) => matches!(error, StartError::Config(_)),
         }

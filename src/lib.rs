@@ -26,12 +26,14 @@ mod system;
 
 pub use broker::{
     Broker, Builder, Message, MessageProperties, Messages, Overflow, PublishError, Publisher, RecvError,
-    SubscribeError, SubscribeOptions, Subscribing, Subscription, Ticket, WaitError,
+    Reloaded, SubscribeError, SubscribeOptions, Subscribing, Subscription, Ticket, WaitError,
 };
 pub use error::Error;
+/// The multi-session MQTT client.
+pub use ringmq_client as client;
 pub use ringmq_codec::{QoS, ReasonCode};
 pub use ringmq_engine::{Limits, OverflowPolicy};
-pub use ringmq_shards::{ShardFailure, ShutdownReport, StartError};
+pub use ringmq_shards::{ShardFailure, ShutdownReport, StartError, TlsError};
 /// What an acknowledgement of a QoS 1 or 2 message promises.
 pub use ringmq_storage::Level as Durability;
 pub use system::OpenFiles;

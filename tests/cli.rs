@@ -1,10 +1,16 @@
 //! The program's commands, run as a user runs them.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod pki;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+
+use pki::Pki;
 
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
 
@@ -56,7 +62,8 @@ impl Serving {
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let ready = wait_for(&mut stderr, "ready");
         let addresses = ready["fields"]["addresses"].as_str().unwrap();
-        let address = addresses.trim_matches(['[', ']']).parse().unwrap();
+        let first = addresses.trim_matches(['[', ']']).split(", ").next().unwrap();
+        let address = first.parse().unwrap();
         Self { child, stderr, address }
     }
 
@@ -89,7 +96,10 @@ fn wait_for(stderr: &mut impl BufRead, message: &str) -> serde_json::Value {
 
 /// A connected MQTT 5 client.
 fn client(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
+    connect(TcpStream::connect(address).unwrap())
+}
+
+fn connect<S: Read + Write>(mut stream: S) -> S {
     // Clean Start, Keep Alive 60, no properties, client id "c".
     stream.write_all(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c").unwrap();
     let mut connack = [0; 5];
@@ -212,6 +222,90 @@ fn a_second_signal_leaves_at_once() {
     wait_for(&mut serving.stderr, "stopping");
     serving.signal("INT");
     assert_eq!(serving.child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn sighup_reads_certificates_again_and_keeps_the_old_when_the_new_are_bad() {
+    let pki = Pki::new();
+    let (certificate, key) = (pki.paths("$/server.pem"), pki.paths("$/server.key"));
+    let tls = ["--listen", "tls://127.0.0.1:0", "--tls-certificate", &certificate, "--tls-key", &key];
+    let mut serving = Serving::start(&[&tls[..], &["--shards", "1"]].concat());
+    pki.renew_server();
+    serving.signal("HUP");
+    let line = wait_for(&mut serving.stderr, "certificates");
+    assert!(line["fields"]["message"].as_str().unwrap().starts_with("certificates read again"), "{line}");
+    assert!(line["fields"]["address"].as_str().unwrap().starts_with("tls://127.0.0.1:"), "{line}");
+
+    pki.write("server.key", "no key\n");
+    serving.signal("HUP");
+    let line = wait_for(&mut serving.stderr, "certificates");
+    assert_eq!(line["fields"]["message"], "certificates kept as they were");
+    assert!(line["fields"]["error"].as_str().unwrap().contains(&key), "{line}");
+    assert_eq!(line["level"], "ERROR");
+
+    drop(client(serving.address));
+    serving.signal("TERM");
+    wait_for(&mut serving.stderr, "stopped");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sighup_without_certificates_changes_nothing() {
+    let mut serving = Serving::start(&["--shards", "1"]);
+    serving.signal("HUP");
+    wait_for(&mut serving.stderr, "SIGHUP: no listener has certificates");
+    drop(client(serving.address));
+}
+
+/// [MQTT-4.2-1]: over whatever brings bytes in order and without loss.
+#[test]
+fn a_unix_socket_is_served_with_the_permissions_asked_for_and_removed() {
+    let dir = TempDir::new("socket");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let path = dir.0.join("s");
+    let text = format!(
+        "[[listener]]\naddress = \"unix:{}\"\nunix_mode = \"0600\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n",
+        path.display()
+    );
+    let config = TempFile::new("socket.toml", &text);
+    let mut child = Command::new(RINGMQ)
+        .args(["--config", config.path(), "--shards", "2", "--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let ready = wait_for(&mut stderr, "ready");
+    let addresses = ready["fields"]["addresses"].as_str().unwrap();
+    assert!(addresses.starts_with(&format!("[unix:{}, 127.0.0.1:", path.display())), "{addresses}");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    drop(connect(UnixStream::connect(&path).unwrap()));
+    let (_, tcp) = addresses.trim_end_matches(']').split_once(", ").unwrap();
+    drop(client(tcp.parse().unwrap()));
+    let output = ringmq(&["doctor", "--json", "--listen", &format!("unix:{}", path.display())]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let listen = checks.iter().find(|check| check["name"] == "listen").unwrap();
+    assert_eq!(listen["verdict"], "fail", "{listen}");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn check_reads_certificates() {
+    let pki = Pki::new();
+    let listener = "[[listener]]\naddress = \"tls://127.0.0.1:8883\"\ncertificate = \"$/server.pem\"\nkey = ";
+    let good = TempFile::new("tls-good.toml", &pki.paths(&format!("{listener}\"$/server.key\"\n")));
+    let output = ringmq(&["check", good.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let bad = TempFile::new("tls-bad.toml", &pki.paths(&format!("{listener}\"$/other.key\"\n")));
+    let output = ringmq(&["check", bad.path()]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let expect =
+        format!("{}:4:7: the private key in {} does not belong", bad.path(), pki.paths("$/other.key"));
+    assert!(said.starts_with(&expect), "{said}");
 }
 
 #[test]

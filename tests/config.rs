@@ -22,6 +22,9 @@ fn sources(flags: &[(&'static str, &str)]) -> Sources {
 }
 
 const NO_AUTHENTICATION: &str = "lets in whoever reaches it, for this version has no authentication";
+const ADDRESSES: &str = "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\", with tls://, \
+                         ws:// or wss:// before it for TLS and WebSocket, or a socket's path, such as \
+                         \"unix:/run/ringmq.sock\"";
 const LEVELS: &str = "one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or levels by module, \
                       such as \"info,ringmq_shards=debug\"";
 
@@ -101,7 +104,57 @@ fn bad_files_are_refused_with_line_column_and_what_to_write() {
         (
             "[[listener]]\naddress = \"localhost\"",
             "2:11: listener.address = \"localhost\" is not accepted: write an IP address and a port, such as \
-             \"127.0.0.1:1883\" or \"[::1]:1883\""
+             \"127.0.0.1:1883\""
+                .into(),
+        ),
+        (
+            "[[listener]]\naddress = \"broker.example:1883\"",
+            format!("2:11: listener.address = \"broker.example:1883\" is not accepted: write {ADDRESSES}"),
+        ),
+        (
+            "[[listener]]\naddress = \"ssl://0.0.0.0:8883\"",
+            "2:11: listener.address = \"ssl://0.0.0.0:8883\" is not accepted: did you mean \"tls://0.0.0.0:8883\"?"
+                .into(),
+        ),
+        (
+            "[[listener]]\naddress = \"/run/ringmq.sock\"",
+            "2:11: listener.address = \"/run/ringmq.sock\" is not accepted: did you mean \"unix:/run/ringmq.sock\"?"
+                .into(),
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"ws://127.0.0.1:1\"",
+            "4:11: ws://127.0.0.1:1 is listened on twice: leave one out".into(),
+        ),
+        (
+            "[[listener]]\naddress = \"unix:/run/x\"\n[[listener]]\naddress = \"unix:/run/x\"",
+            "4:11: unix:/run/x is listened on twice: leave one out".into(),
+        ),
+        (
+            "[[listener]]\naddress = \"unix:/run/x\"\nunix_mode = 0o660",
+            "3:13: listener.unix_mode = 0o660 is not accepted: write permissions in octal, as a text, such as \
+             \"0660\""
+                .into(),
+        ),
+        (
+            "[[listener]]\naddress = \"unix:/run/x\"\nunix_mode = \"1777\"",
+            "3:13: listener.unix_mode = \"1777\" is not accepted: write permissions in octal, as a text, such as \
+             \"0660\""
+                .into(),
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\nunix_mode = \"0660\"",
+            "3:13: unix_mode is for Unix sockets, and 127.0.0.1:1 is a port: leave it out".into(),
+        ),
+        (
+            "[[listener]]\naddress = \"unix:/run/x\"\nallow_anonymous = false",
+            "3:19: nobody could connect to unix:/run/x, for this version has no authentication: leave \
+             allow_anonymous out for a Unix socket, or write allow_anonymous = true"
+                .into(),
+        ),
+        (
+            "[limits]\nwebsocket_frame_bytes_max = 1",
+            "2:29: limits.websocket_frame_bytes_max = 1 is not accepted: write bytes from 128 to 268435460, such as \
+             \"64MiB\", or \"auto\""
                 .into(),
         ),
         (
@@ -219,7 +272,7 @@ fn bad_flags_are_refused_by_name() {
         (
             "--listen",
             "1883",
-            "1883 is not accepted: write an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"".into(),
+            format!("1883 is not accepted: write {ADDRESSES}"),
         ),
         (
             "--listen",
@@ -253,13 +306,13 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
         "shards = 3\n[log]\nlevel = \"warn\"\nformat = \"json\"\n[[listener]]\naddress = \"127.0.0.1:7\"\n";
     let config = accepted(text, &[("--shards", "auto"), ("--log", "debug")]);
     assert_eq!((config.shards, config.log.level.as_str(), config.log.format), (0, "debug", LogFormat::Json));
-    assert_eq!(config.listeners.0[0].address.port(), 7);
+    assert_eq!(config.listeners.0[0].address.to_string(), "127.0.0.1:7");
     assert_eq!(config.limits, Config::default().limits);
 
     let config =
         accepted(text, &[("--listen", "0.0.0.0:8"), ("--listen", "[::1]:9"), ("--allow-anonymous", "true")]);
-    let ports: Vec<u16> = config.listeners.0.iter().map(|listener| listener.address.port()).collect();
-    assert_eq!(ports, [8, 9]);
+    let addresses: Vec<_> = config.listeners.0.iter().map(|listener| listener.address.to_string()).collect();
+    assert_eq!(addresses, ["0.0.0.0:8", "[::1]:9"]);
 }
 
 #[test]

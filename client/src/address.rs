@@ -109,7 +109,9 @@ fn host_and_port(authority: &str, scheme: &Scheme) -> Result<(Box<str>, u16), St
         match (port, port.strip_prefix(':')) {
             ("", _) => (host, None),
             (_, Some(port)) => (host, Some(port)),
-            (_, None) => return Err(format!("only a port may follow the bracket, as in {}", example("[::1]"))),
+            (_, None) => {
+                return Err(format!("only a port may follow the bracket, as in {}", example("[::1]")));
+            }
         }
     } else {
         match authority.split_once(':') {
@@ -141,8 +143,11 @@ fn host_and_port(authority: &str, scheme: &Scheme) -> Result<(Box<str>, u16), St
 fn unknown_scheme(given: &str) -> String {
     let known = "mqtt://, mqtts://, ws://, wss:// or unix:";
     let near = SCHEMES.iter().map(|scheme| (distance(given, scheme.name), scheme.name)).min();
+    let is_near = |name: &str| given.len() > 2 && given.as_bytes()[0] == name.as_bytes()[0];
     match near {
-        Some((1 | 2, name)) if given.len() > 2 => format!("did you mean {name}://? One of {known} must come first"),
+        Some((changes, name)) if changes == 1 || changes == 2 && is_near(name) => {
+            format!("did you mean {name}://? One of {known} must come first")
+        }
         Some(_) | None => format!("one of {known} must come first"),
     }
 }
@@ -201,6 +206,7 @@ mod tests {
             ("localhost:1883", "mqtt://localhost:1883"),
             ("mqt://h", "did you mean mqtt://?"),
             ("mqttss://h", "did you mean mqtts://?"),
+            ("wsss://h", "did you mean wss://?"),
             ("http://h", "one of mqtt://, mqtts://, ws://, wss:// or unix: must come first"),
             ("mqtt://", "write the host"),
             ("mqtt://:1883", "write the host"),

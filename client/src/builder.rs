@@ -41,6 +41,7 @@ pub struct SessionBuilder {
     provider: Option<Arc<dyn CredentialsProvider>>,
     tls: Option<Tls>,
     sources: Vec<IpAddr>,
+    is_paused: bool,
     /// The first value that was out of its range.
     fault: Option<Error>,
 }
@@ -52,6 +53,7 @@ pub(crate) struct Plan {
     pub addresses: Vec<Address>,
     pub tls: Tls,
     pub sources: Vec<IpAddr>,
+    pub is_paused: bool,
 }
 
 fn invalid(what: &'static str, given: impl Display, remedy: impl Into<String>) -> Error {
@@ -72,6 +74,7 @@ impl SessionBuilder {
             provider: None,
             tls: None,
             sources: Vec::new(),
+            is_paused: false,
             fault: None,
         }
     }
@@ -82,12 +85,7 @@ impl SessionBuilder {
     }
 
     /// A session with one broker, spoken to over TLS, and a login there.
-    pub fn secure(
-        name: impl Into<String>,
-        address: impl Into<String>,
-        tls: Tls,
-        login: Credentials,
-    ) -> Self {
+    pub fn secure(name: impl Into<String>, address: impl Into<String>, tls: Tls, login: Credentials) -> Self {
         let mut builder = Self::new(name).broker(address).tls(tls);
         builder.credentials = login;
         builder
@@ -169,7 +167,9 @@ impl SessionBuilder {
     pub fn session_expiry(mut self, time: Duration) -> Self {
         match u32::try_from(time.as_secs()) {
             Ok(seconds) => self.options.session_expiry_s = seconds,
-            Err(_) => self.fault("session_expiry", time.as_secs(), "at most 4,294,967,295 s, which is for ever"),
+            Err(_) => {
+                self.fault("session_expiry", time.as_secs(), "at most 4,294,967,295 s, which is for ever")
+            }
         }
         self
     }
@@ -227,6 +227,13 @@ impl SessionBuilder {
 
 /// Connections: how long, how often.
 impl SessionBuilder {
+    /// Waits for [`crate::Session::connect`] before it connects, so that routes and stores can be set up first. By
+    /// default it connects at once.
+    pub fn paused(mut self) -> Self {
+        self.is_paused = true;
+        self
+    }
+
     /// How long a connection may take, CONNACK included. Default 30 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.options.connect_timeout_ms = self.time_ms("connect_timeout", time, 1);
@@ -382,7 +389,8 @@ impl SessionBuilder {
         self.options.credentials = self.login()?;
         self.options.addresses = self.addresses.into_iter().map(Box::from).collect();
         let tls = self.tls.unwrap_or_default();
-        Ok(Plan { options: self.options, addresses, tls, sources: self.sources })
+        let Self { options, sources, is_paused, .. } = self;
+        Ok(Plan { options, addresses, tls, sources, is_paused })
     }
 
     fn login(&mut self) -> Result<CredentialsSource, Error> {
@@ -402,7 +410,11 @@ impl SessionBuilder {
             return Err(invalid("the password", "***", "at most 65,535 bytes"));
         }
         if fixed.user.is_none() && self.options.version != Version::V5 {
-            return Err(invalid("a password without a user name", "***", "MQTT 3 wants a user(), MQTT 5 does not"));
+            return Err(invalid(
+                "a password without a user name",
+                "***",
+                "MQTT 3 wants a user(), MQTT 5 does not",
+            ));
         }
         Ok(CredentialsSource::Fixed(fixed))
     }

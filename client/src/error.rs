@@ -1,6 +1,8 @@
 //! What can go wrong.
 
 use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_codec::ReasonCode;
@@ -76,6 +78,10 @@ pub enum ConnectError {
     /// The session's store failed, so that nothing may be acknowledged.
     #[error("the session's store failed: {0}")]
     Store(Box<str>),
+}
+
+fn because(last: &Option<Box<ConnectError>>) -> String {
+    last.as_ref().map_or_else(String::new, |last| format!("; at last: {last}"))
 }
 
 fn quoted(text: &Option<Box<str>>) -> String {
@@ -169,6 +175,14 @@ pub enum Error {
     /// Time ran out; the work may still complete.
     #[error("not done within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
+    /// The session, or one of those waited for, is not ready in time.
+    #[error("not ready within {} s{}", .after.as_secs_f32(), because(.last))]
+    NotReady {
+        /// How long was waited.
+        after: Duration,
+        /// What last went wrong with its connection, if anything did.
+        last: Option<Box<ConnectError>>,
+    },
     /// The broker refused a message, a subscription, or its end.
     #[error("the broker refused: {0}")]
     Refused(ReasonCode),
@@ -196,7 +210,7 @@ impl Error {
     /// Whether trying again may help without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::TimedOut(_) => true,
+            Self::Full { .. } | Self::TimedOut(_) | Self::NotReady { .. } => true,
             Self::Refused(reason) => reason_is_temporary(*reason),
             Self::Connect(error) => error.is_temporary(),
             Self::Store(error) => error.is_temporary(),
@@ -215,7 +229,7 @@ impl Error {
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::TimedOut(_) => true,
+            Self::TimedOut(_) | Self::NotReady { .. } => true,
             Self::Connect(error) => error.is_timeout(),
             Self::Full { .. }
             | Self::Refused(_)
@@ -251,7 +265,15 @@ fn ask(
         if let Some(error) = error.downcast_ref::<StoreError>() {
             return store(error);
         }
-        next = error.source();
+        if let Some(error) = error.downcast_ref::<Box<Error>>() {
+            return ours(error);
+        }
+        if let Some(error) = error.downcast_ref::<Arc<Error>>() {
+            return ours(error);
+        }
+        // An I/O error's source is that of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = wrapped.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| error.source());
     }
     false
 }

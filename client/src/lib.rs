@@ -16,25 +16,53 @@
 mod address;
 mod auth;
 mod builder;
+mod delivery;
+mod dispatch;
 mod error;
+mod events;
+mod far_ends;
+mod gate;
+mod hooks;
 mod host;
+mod inbox;
 mod link;
 mod machine;
+mod manager;
 mod message;
+mod metrics;
 mod options;
 #[doc(hidden)]
 pub mod parts;
+mod routes;
+mod session;
 mod slot;
 mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;
+mod threads;
 mod tls;
 
 pub use auth::{AuthError, Authenticator, Credentials, CredentialsProvider, Exchange};
 pub use builder::SessionBuilder;
+pub use delivery::Delivery;
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
+pub use events::{Event, EventKind, Events};
+pub use inbox::RecvError;
 pub use link::Overflow;
+pub use manager::{AllReady, Manager, WeakManager};
 pub use message::{Message, MessageProperties, Received, Topic};
+pub use metrics::{Counts, ManagerMetrics, Metrics, Rates};
 pub use options::{Backoff, LostSession, SessionOptions, Will};
 pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
+pub use routes::{Listener, Messages, Route, RouteOptions};
+pub use session::{Session, SessionReady};
 pub use status::Status;
+pub use threads::ManagerBuilder;
 pub use tls::Tls;
+
+/// For fuzzing: what a server may send, through a session's receive path.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::machine::fuzzing::receive;
+}

@@ -130,6 +130,8 @@ pub(crate) struct Begin {
     pub peers: Vec<PeerId>,
     /// What its store kept.
     pub restored: Restored,
+    /// It is not to connect before [`Request::Connect`].
+    pub is_paused: bool,
 }
 
 /// A session's store, as both sides reach it. Changes are carried out in order on another thread, which answers
@@ -517,6 +519,12 @@ pub(crate) trait Target: Send + Sync + fmt::Debug {
     /// Under [`Overflow::Pause`]: post [`Request::RoomAgain`] for this session when there is room again; false
     /// when there is already.
     fn wait_for_room(&self, session: &Arc<SessionShared>) -> bool;
+
+    /// The program wants no more of it.
+    fn stop(&self) {}
+
+    /// Nothing will come any more: its session is gone, or the manager shut down.
+    fn end(&self) {}
 }
 
 /// Hears what happens to sessions.

@@ -1,6 +1,5 @@
 //! What a session may be told to do.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;

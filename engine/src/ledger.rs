@@ -4,6 +4,8 @@
 //! as one copy dropped for want of a subscriber. At all times
 //! `copies = delivered + queued + dropped(reason) + expired`.
 
+use crate::ended::TransportEnds;
+
 /// Why a copy of a message was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
@@ -131,6 +133,8 @@ pub struct Traffic {
     pub connects: u64,
     /// Connections refused or ended for a fault of the peer.
     pub violations: u64,
+    /// Connections that their transports ended.
+    pub transport_ends: TransportEnds,
     /// Clients connected now.
     pub clients_connected: u64,
     /// Sessions now, connected or not.
@@ -156,6 +160,7 @@ impl Traffic {
         self.publishes_sent += other.publishes_sent;
         self.connects += other.connects;
         self.violations += other.violations;
+        self.transport_ends.add(&other.transport_ends);
         self.clients_connected += other.clients_connected;
         self.sessions += other.sessions;
         self.subscriptions += other.subscriptions;

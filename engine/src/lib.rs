@@ -18,6 +18,7 @@ mod conn;
 mod connect;
 mod deliver;
 mod encodings;
+mod ended;
 mod exactly_once;
 mod hash;
 pub mod ids;
@@ -47,6 +48,7 @@ mod violation;
 pub use carried::CarriedMessage;
 pub use command::{Command, Event, LocalMessage, RequestId, SubscriberId};
 pub use config::{EngineConfig, Limits, OverflowPolicy};
+pub use ended::TransportEnds;
 pub use hash::owner;
 pub use ledger::{DropReason, Ledger, Traffic};
 pub use mesh::{ReplayId, ShardMessage, WaitId};
@@ -60,7 +62,8 @@ use hashbrown::HashMap;
 use ringmq_codec::{Frame, PacketType, ReasonCode, encode_pingresp};
 use ringmq_storage::{Level, Log, LogOffset, MemoryLog, PublicationRecord, Recovered};
 use ringmq_turn::{
-    CloseReason, ConnId, ConnInfo, Core, Io, ShardId, ShardSet, SyncFailure, SyncTicket, Wheel,
+    CloseReason, ConnId, ConnInfo, Core, Io, ListenerId, ShardId, ShardSet, SyncFailure, SyncTicket,
+    TurnedAway, Wheel,
 };
 
 use crate::compaction::Walk;
@@ -472,8 +475,12 @@ impl<L: Log> Core for Engine<L> {
         }
     }
 
-    fn closed(&mut self, conn: ConnId, _reason: CloseReason, io: &mut EngineIo) {
-        self.on_closed(conn, io);
+    fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut EngineIo) {
+        self.on_gone(conn, reason, io);
+    }
+
+    fn turned_away(&mut self, listener: ListenerId, why: TurnedAway, _io: &mut EngineIo) {
+        self.on_turned_away(listener, why);
     }
 
     fn message(&mut self, from: ShardId, message: ShardMessage, io: &mut EngineIo) {

@@ -60,6 +60,12 @@ impl Figures {
                 (format!("ledger/dropped/{}", reason.name()), ledger.dropped(reason).to_string())
             }),
         );
+        topics.extend(
+            traffic
+                .transport_ends
+                .all()
+                .map(|(reason, count)| (format!("transport/ended/{reason}"), count.to_string())),
+        );
         topics.extend(log_topics(&log).map(|(name, value)| (format!("log/{name}"), value.to_string())));
         let elapsed_ms = now_ms.saturating_sub(self.before_ms).max(1);
         let earlier = rates(&self.before.0, &self.before.1);

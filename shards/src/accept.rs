@@ -8,6 +8,7 @@ use ringmq_turn::{ConnInfo, Core, ListenerId};
 use crate::config::{ACCEPT_REST_MS, OVER_LIMIT_MAX};
 use crate::conn::{Life, Receiving};
 use crate::driver::Driver;
+use crate::layers::Layers;
 use crate::listen::Listener;
 use crate::mesh::Moved;
 use crate::ring::Completion;
@@ -96,7 +97,11 @@ impl<C: Core> Driver<C> {
         let socket = Socket::new(socket);
         let over_limit = before >= self.config.connections_max;
         let info = ConnInfo { listener, remote: socket.remote(), over_limit };
-        self.open(socket, &info, &[]);
+        let config = &self.config.listeners[usize::from(listener.0)];
+        match Layers::accepted(config.tls.as_ref(), config.websocket, self.config.frame_bytes_max) {
+            None => self.open(socket, &info, &[]),
+            Some(layers) => self.greet(socket, &info, layers),
+        }
     }
 
     /// Opens a connection that another shard handed over.
@@ -109,10 +114,14 @@ impl<C: Core> Driver<C> {
     }
 
     fn open(&mut self, socket: Socket, info: &ConnInfo, unread: &[u8]) {
+        let wrapped = socket.is_wrapped();
         let id = self.conns.insert(socket, info);
         self.io.open(id);
         self.core.opened(id, info, &mut self.io);
         self.note_endings();
+        if wrapped {
+            return self.open_wrapped(id, unread);
+        }
         if !unread.is_empty() && self.conns.at(id.slot).life == Life::Open {
             self.core.received(id, unread, &mut self.io);
             self.note_endings();

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 
 use ringmq_turn::{ConnId, ConnInfo, ListenerId, make_room_for};
 
-use crate::socket::Socket;
+use crate::socket::{Socket, Wrapping};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     /// No one uses the slot.
     Free,
+    /// Its layers shake hands. The core does not know of it, or waits for it.
+    Greeting,
     /// The core's.
     Open,
     /// On its way to another shard, once nothing is under way here.
@@ -46,7 +48,7 @@ pub(crate) struct Conn {
     pub paused: bool,
     /// Listed to be received from again.
     pub arming: bool,
-    /// A send waits for the peer.
+    /// A send waits for the peer, or, with layers, is being tried.
     pub sending: bool,
     /// The peer closed its side.
     pub ended: bool,
@@ -88,6 +90,19 @@ impl Conn {
     #[inline]
     pub fn socket(&self) -> &Socket {
         self.socket.as_ref().expect("only a free slot has no socket")
+    }
+
+    /// Its layers, of a connection that has some.
+    pub fn wrapping(&mut self) -> &mut Wrapping {
+        let wrapping = self.socket.as_mut().and_then(Socket::wrapping);
+        wrapping.expect("only a connection with layers is asked for them")
+    }
+
+    /// Whether its layers have nothing more to say and all that they said is sent.
+    pub fn has_parted(&mut self) -> bool {
+        let sending = self.sending;
+        let wrapping = self.socket.as_mut().and_then(Socket::wrapping);
+        wrapping.is_none_or(|wrapping| wrapping.parted && !sending && !wrapping.layers.has_wire())
     }
 
     /// Whether the kernel has no request for it.

@@ -5,13 +5,15 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use ringmq_turn::{
-    ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Dial, ListenerId, PeerId, Slab,
+    ConnId, ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Dial, ListenerId, PeerId,
+    Slab, TurnedAway,
 };
 
 use crate::driver::Driver;
+use crate::layers::Layers;
 use crate::resolver::Query;
 use crate::route::{Attempt, Route};
-use crate::socket::Socket;
+use crate::socket::{Socket, Wrapping};
 
 /// What the next shard's core is told as the listener, where an outbound connection is handed over.
 const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
@@ -33,6 +35,8 @@ enum Stage {
     Connecting(Socket),
     /// The core gave it up while a request connected it: the socket is kept until the kernel is done.
     GivenUp(#[expect(dead_code, reason = "kept to be closed later")] Socket),
+    /// It is connected, and its layers shake hands.
+    Greeting(ConnId),
     /// It failed, and the core is to be told.
     Failed(ConnectFailure),
 }
@@ -140,6 +144,10 @@ impl<C: Core> Driver<C> {
                 socket.cut();
                 dial.stage = Stage::GivenUp(socket);
             }
+            Stage::Greeting(conn) => {
+                self.dials.slots.remove(index);
+                self.die(conn.slot);
+            }
             Stage::Resolving | Stage::Failed(_) => drop(self.dials.slots.remove(index)),
             Stage::GivenUp(_) => unreachable!("nobody waits for what was given up"),
         }
@@ -199,20 +207,51 @@ impl<C: Core> Driver<C> {
                 self.try_way(index, way);
             }
             Stage::GivenUp(_) => drop(self.dials.slots.remove(index)),
-            Stage::Resolving | Stage::Failed(_) => unreachable!("nothing else has a connect"),
+            Stage::Resolving | Stage::Greeting(_) | Stage::Failed(_) => {
+                unreachable!("nothing else has a connect")
+            }
         }
     }
 
+    /// A socket is connected.
     fn connected(&mut self, index: u32, socket: Socket) {
-        let Dialling { ticket, route, .. } = self.dials.remove(index);
-        let remote = route.and_then(|route| route.remote());
+        let route = self.dials.slots[index].route.as_ref().expect("what is connected has a route");
+        let layers = match Layers::connecting(route.peer(), self.config.frame_bytes_max) {
+            Ok(layers) => layers,
+            Err(failure) => return self.dials.fail(index, failure),
+        };
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        let info = ConnInfo { listener: NO_LISTENER, remote, over_limit: false };
+        let info = ConnInfo { listener: NO_LISTENER, remote: route.remote(), over_limit: false };
         let id = self.conns.insert(socket, &info);
         self.io.open(id);
+        self.arm_later(id);
+        match layers {
+            None => self.tell_connected(index, id),
+            Some(layers) => {
+                self.dials.slots[index].stage = Stage::Greeting(id);
+                self.wrap(id, Wrapping::new(layers, Some(index)));
+            }
+        }
+    }
+
+    /// A connection is ready for bytes.
+    pub(crate) fn tell_connected(&mut self, index: u32, id: ConnId) {
+        let Dialling { ticket, .. } = self.dials.remove(index);
+        let remote = self.conns.at(id.slot).remote;
         self.core.connected(ticket, id, remote, &mut self.io);
         self.note_endings();
-        self.arm_later(id);
+    }
+
+    /// The layers of a connection did not get ready.
+    pub(crate) fn tell_turned_away(&mut self, index: u32, why: TurnedAway, detail: &str) {
+        let Dialling { ticket, route, .. } = self.dials.remove(index);
+        let kind = match why {
+            TurnedAway::TimedOut | TurnedAway::Gone => ConnectFailureKind::Closed,
+            TurnedAway::Fault(fault) => ConnectFailureKind::Transport(fault),
+        };
+        let route = route.expect("what is connected has a route");
+        self.core.connect_failed(ticket, route.failure(kind, &detail), &mut self.io);
+        self.note_endings();
     }
 
     /// Tells the core of those that failed.

@@ -57,6 +57,8 @@ pub(crate) struct Lists {
     pub syncs: Vec<SyncRequest>,
     pub dials: Vec<Dial>,
     pub slots: Vec<ConnId>,
+    /// What layers made of received bytes.
+    pub plain: Vec<u8>,
 }
 
 /// The driver of one shard.
@@ -88,6 +90,8 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) failed: Vec<ConnId>,
     /// On their way to other shards.
     pub(crate) moving: Vec<HandOver>,
+    /// When accepted connections must have shaken hands, soonest first; some may have.
+    pub(crate) greeting: VecDeque<(u64, ConnId)>,
     /// When closing connections are cut, soonest first.
     pub(crate) lingering: VecDeque<(u64, ConnId)>,
     on_event: OnEvent<C::Event>,
@@ -126,6 +130,7 @@ impl<C: Core> Driver<C> {
             finishing: Vec::new(),
             failed: Vec::new(),
             moving: Vec::new(),
+            greeting: VecDeque::new(),
             lingering: VecDeque::new(),
             on_event: parts.on_event,
             events: Vec::new(),
@@ -143,6 +148,7 @@ impl<C: Core> Driver<C> {
         self.complete();
         self.open_accepted();
         self.report_failed();
+        self.turn_away_late();
         self.take_resolved();
         self.report_failed_dials();
         self.take_lanes();
@@ -264,6 +270,7 @@ impl<C: Core> Driver<C> {
         self.core.shutdown(&mut self.io);
         self.note_endings();
         self.stop_dialling();
+        self.stop_greeting();
     }
 
     /// Whether the runtime is stopping.
@@ -309,8 +316,9 @@ impl<C: Core> Driver<C> {
             self.io.now.mono_ms + left.as_millis() as u64 + 1
         });
         let linger = self.lingering.front().map(|(at, _)| *at);
+        let greeting = self.greeting.front().map(|(at, _)| *at);
         let accept = self.listeners.iter().filter_map(Accepting::rests_until_ms).min();
-        [self.io.wake_at_ms, linger, accept, stop].into_iter().flatten().min()
+        [self.io.wake_at_ms, linger, greeting, accept, stop].into_iter().flatten().min()
     }
 
     /// Sleeps until there is something to do. The order matters: say so first, look last. What completes

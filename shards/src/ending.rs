@@ -43,17 +43,19 @@ impl<C: Core> Driver<C> {
         for id in list.drain(..) {
             let backlog = self.io.backlog_bytes(id);
             let Some(conn) = self.conns.get(id) else { continue };
-            let over = conn.broken || (backlog == 0 && conn.ended);
+            let written = backlog == 0 && conn.has_parted();
+            let over = conn.broken || (written && conn.ended);
             match conn.life {
                 Life::Flushing | Life::Lingering if over => self.die(id.slot),
-                Life::Flushing if backlog == 0 => {
+                Life::Flushing if backlog == 0 && !written => self.part(id),
+                Life::Flushing if written => {
                     conn.life = Life::Lingering;
                     conn.socket().finish();
                     self.arm_later(id);
                 }
                 // Written as the peer takes it.
                 Life::Flushing => self.arm_later(id),
-                Life::Lingering | Life::Open | Life::Moving | Life::Dying | Life::Free => {}
+                Life::Lingering | Life::Greeting | Life::Open | Life::Moving | Life::Dying | Life::Free => {}
             }
         }
         self.lists.slots = list;
@@ -109,7 +111,8 @@ impl<C: Core> Driver<C> {
                 self.moving.swap_remove(at);
                 continue;
             };
-            let quiet = conn.receiving == Receiving::No && !conn.sending;
+            let silent = conn.broken || !conn.socket().has_wire();
+            let quiet = conn.receiving == Receiving::No && !conn.sending && silent;
             if !quiet || self.io.backlog_bytes(id) > 0 {
                 at += 1;
                 continue;

@@ -168,7 +168,8 @@ impl Layers {
             && self.fault.is_none()
     }
 
-    /// Whether the peer said goodbye in a layer's words. No more bytes for the core will come.
+    /// Whether the peer said goodbye in a layer's words. No more bytes for the core will come; those of the
+    /// core may still be read, and [`Layers::finish`] answers.
     pub fn has_ended(&self) -> bool {
         self.tls.as_ref().is_some_and(Tls::has_ended)
             || self.websocket.as_ref().is_some_and(WebSocket::has_ended)
@@ -177,8 +178,7 @@ impl Layers {
     /// Wraps bytes of the core, `bytes` in all, onto the end of what waits for the wire. They share a frame
     /// and TLS records as far as these go.
     ///
-    /// The layers must be ready. After [`Layers::finish`], a fault, or the peer's goodbye as WebSocket, the
-    /// bytes go nowhere.
+    /// The layers must be ready. After [`Layers::finish`] or a fault, the bytes go nowhere.
     pub fn send<'a>(&mut self, bytes: usize, pieces: impl Iterator<Item = &'a [u8]>) {
         debug_assert!(self.is_ready() || self.fault.is_some(), "bytes before the handshakes were over");
         if bytes == 0 || self.fault.is_some() {

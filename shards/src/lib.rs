@@ -4,6 +4,10 @@
 //! ring of its own: multishot accept and receive into a ring of provided buffers, at most one send per
 //! connection and turn, file syncs, and lanes to the other shards.
 //!
+//! Connections are accepted on TCP ports and Unix sockets ([`ListenerConfig`]), or opened to far ends that a
+//! [`Handle`] made known ([`Peer`]). TLS and WebSocket may lie between a socket and the core, which sees
+//! neither.
+//!
 //! invariant: nothing here knows MQTT. invariant: unsafe code lives in `ring`, `buffers`, `lane` and
 //! `sys`, behind safe types.
 #![allow(unexpected_cfgs, reason = "`--cfg ringmq_loom` models the lock-free parts, see `lane`")]
@@ -36,6 +40,7 @@ mod socket;
 mod sys;
 mod tls;
 mod unix;
+mod wrapped;
 
 pub use crate::config::{ListenAddress, ListenerConfig, RuntimeConfig, UnixListener};
 pub use crate::error::{Full, RingError, ShardFailure, StartError};

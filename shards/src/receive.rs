@@ -1,6 +1,6 @@
 //! What a connection sends us.
 
-use ringmq_turn::{CloseReason, ConnId, Core, ReadSwitch};
+use ringmq_turn::{CloseReason, ConnId, Core, ReadSwitch, TurnedAway};
 
 use crate::conn::{Life, Receiving};
 use crate::driver::Driver;
@@ -15,12 +15,16 @@ impl<C: Core> Driver<C> {
         if !completion.more() {
             conn.receiving = Receiving::No;
         }
-        let life = conn.life;
+        let (life, wrapped) = (conn.life, conn.socket().is_wrapped());
         if let Some(buffer) = completion.buffer() {
             if completion.result > 0 {
                 let bytes = self.ring.received(buffer, completion.result as usize);
                 match life {
+                    Life::Open | Life::Greeting | Life::Moving if wrapped => {
+                        self.unwrap(id, buffer, completion.result as usize);
+                    }
                     Life::Open => self.core.received(id, bytes, &mut self.io),
+                    Life::Greeting => unreachable!("only layers shake hands"),
                     Life::Moving => {
                         if let Some(hand_over) = self.moving.iter_mut().find(|moving| moving.conn == id) {
                             hand_over.unread.extend_from_slice(bytes);
@@ -32,7 +36,8 @@ impl<C: Core> Driver<C> {
             self.ring.give_back(buffer);
             self.note_endings();
         }
-        if !completion.more() {
+        // While it was being opened, the core may have given it up.
+        if !completion.more() && self.conns.get(id).is_some() {
             self.receive_ended(id, completion.result);
         }
     }
@@ -54,6 +59,8 @@ impl<C: Core> Driver<C> {
                 self.note_endings();
             }
             Life::Open => self.fail(id),
+            Life::Greeting if goes_on && !conn.broken => self.arm_later(id),
+            Life::Greeting => self.turn_away(id, TurnedAway::Gone),
             Life::Moving => {}
             Life::Flushing if result < 0 && !goes_on => self.die(id.slot),
             Life::Lingering if !goes_on => self.die(id.slot),
@@ -79,12 +86,18 @@ impl<C: Core> Driver<C> {
             conn.arming = false;
             let wanted = match conn.life {
                 Life::Open => !conn.paused,
+                Life::Greeting => !conn.broken,
                 Life::Flushing | Life::Lingering => !conn.ended,
                 Life::Moving | Life::Dying | Life::Free => false,
             };
             if wanted && conn.receiving == Receiving::No {
                 conn.receiving = Receiving::Yes;
-                self.ring.receive(conn.socket().raw_fd(), id);
+                let (fd, fresh) = (conn.socket().raw_fd(), conn.socket().is_fresh());
+                if fresh {
+                    self.ring.receive_once(fd, id);
+                } else {
+                    self.ring.receive(fd, id);
+                }
             }
         }
     }
@@ -130,8 +143,10 @@ impl<C: Core> Driver<C> {
     /// Reports connections whose sends failed while nothing was received.
     pub(crate) fn report_failed(&mut self) {
         while let Some(id) = self.failed.pop() {
-            if self.conns.get(id).is_some_and(|conn| conn.life == Life::Open) {
-                self.fail(id);
+            match self.conns.get(id).map(|conn| conn.life) {
+                Some(Life::Open) => self.fail(id),
+                Some(Life::Greeting) => self.turn_away(id, TurnedAway::Gone),
+                Some(Life::Moving | Life::Flushing | Life::Lingering | Life::Dying | Life::Free) | None => {}
             }
         }
     }

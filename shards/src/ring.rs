@@ -154,8 +154,7 @@ pub(crate) struct Ring {
     messages: Vec<Box<Message>>,
     messages_used: usize,
     receives: usize,
-    /// Addresses that connects point to, by their indexes.
-    #[expect(clippy::vec_box, reason = "requests point to the addresses while the list grows")]
+    /// Addresses that connects point to, by their indexes: in boxes, since the list grows meanwhile.
     addresses: Vec<Option<Box<SockAddr>>>,
     connects: usize,
 }
@@ -503,7 +502,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let conn = ConnId { slot: 0, generation: 1 };
         let mut send = |bytes: usize| {
-            let flight = Flight { conn, bytes: vec![7; bytes], shared: Vec::new(), done: 0 };
+            let flight = Flight { conn, bytes: vec![7; bytes], shared: Vec::new(), done: 0, wrapped: None };
             ring.send_now(ours.as_raw_fd(), flight);
             ring.enter();
             assert!(!ring.has_completions());

@@ -90,7 +90,7 @@ impl Route {
                     self.now = Some(attempt.address.clone());
                     Ok(attempt)
                 }
-                Err(cause) => Err(self.failure(kind(&cause), &cause, remedy(&cause))),
+                Err(cause) => Err(self.system_failure(&cause)),
             },
         }
     }
@@ -98,7 +98,7 @@ impl Route {
     /// The way after one whose connect failed: from another local address where this one has no port left,
     /// to the next address otherwise.
     pub fn next(&mut self, cause: &io::Error) -> Result<Attempt, ConnectFailure> {
-        self.last = Some(self.failure(kind(cause), cause, remedy(cause)));
+        self.last = Some(self.system_failure(cause));
         if cause.raw_os_error() == Some(libc::EADDRNOTAVAIL) && self.sources.len() > 1 {
             self.sources.pop_front();
             return self.attempt().or_else(|_| self.next_address());
@@ -113,9 +113,9 @@ impl Route {
             let fits = |source: &&IpAddr| source.is_ipv4() == addr.is_ipv4();
             self.sources = self.all_sources.iter().filter(fits).copied().collect();
             if self.sources.is_empty() && !self.all_sources.is_empty() {
-                let cause = "none of the source addresses is of its family";
-                let remedy = "add one, or leave the choice to the kernel";
-                self.last = Some(self.failure(ConnectFailureKind::Unreachable, &cause, remedy));
+                let cause = "none of the source addresses is of its family; add one, or leave the choice to \
+                             the kernel";
+                self.last = Some(self.failure(ConnectFailureKind::Unreachable, &cause));
                 continue;
             }
             if let Ok(attempt) = self.attempt() {
@@ -138,7 +138,7 @@ impl Route {
                 Ok(()) => return Ok(Attempt { socket: Socket::new(OwnedFd::from(socket)), address }),
                 Err(failure) => failure,
             },
-            Err(cause) => self.failure(kind(&cause), &cause, remedy(&cause)),
+            Err(cause) => self.system_failure(&cause),
         };
         self.last = Some(failure);
         Err(())
@@ -151,21 +151,25 @@ impl Route {
             let bound = sys::bind_address_no_port(socket)
                 .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()));
             let Err(cause) = bound else { return Ok(()) };
-            let remedy = "`ip addr` lists the addresses that this machine has";
-            let cause = format!("from {source}: {cause}");
-            last = Some(self.failure(ConnectFailureKind::Unreachable, &cause, remedy));
+            let cause = format!("from {source}: {cause}; `ip addr` lists this machine's addresses");
+            last = Some(self.failure(ConnectFailureKind::Unreachable, &cause));
             self.sources.pop_front();
         }
         last.map_or(Ok(()), Err)
     }
 
-    fn failure(&self, kind: ConnectFailureKind, cause: &dyn Display, remedy: &str) -> ConnectFailure {
+    /// A failure of the connection that is tried now.
+    pub fn failure(&self, kind: ConnectFailureKind, cause: &dyn Display) -> ConnectFailure {
         let peer = self.peer().address.to_string();
         let place = match self.remote().map(|remote| remote.to_string()) {
             Some(remote) if remote != peer => format!("{peer} at {remote}"),
             Some(_) | None => peer,
         };
-        ConnectFailure { kind, detail: format!("cannot connect to {place}: {cause}; {remedy}").into() }
+        ConnectFailure { kind, detail: format!("cannot connect to {place}: {cause}").into() }
+    }
+
+    fn system_failure(&self, cause: &io::Error) -> ConnectFailure {
+        self.failure(kind(cause), &format!("{cause}; {}", remedy(cause)))
     }
 }
 

@@ -101,7 +101,9 @@ pub fn start<C: Core + 'static>(
         }
     }
     let names: Vec<_> = listening.iter().map(ListenAddress::to_string).collect();
-    tracing::info!(shards = cpus.len(), ?cpus, addresses = ?names, "listening");
+    let addresses = format_args!("[{}]", names.join(", "));
+    let pinned: Vec<usize> = cpus.iter().copied().flatten().collect();
+    tracing::info!(shards = cpus.len(), cpus = ?pinned, addresses, "listening");
     let addresses = listening.iter().filter_map(ListenAddress::as_tcp).collect();
     let shards = starting.into_iter().map(|shard| shard.thread).collect();
     Ok(Runtime { shared, listening, addresses, files, shards })

@@ -29,6 +29,9 @@ impl<C: Core> Driver<C> {
         if conn.sending {
             return;
         }
+        if conn.socket().is_wrapped() {
+            return self.send_wrapped(id);
+        }
         let outbox = self.io.peek(id);
         let len = outbox.waiting_bytes();
         let (bytes, shared) = outbox.take(Vec::new(), Vec::new());
@@ -37,7 +40,8 @@ impl<C: Core> Driver<C> {
             self.io.recycle(bytes);
             return;
         }
-        self.ring.send_now(conn.socket().raw_fd(), Flight { conn: id, bytes, shared, done: 0 });
+        self.ring
+            .send_now(conn.socket().raw_fd(), Flight { conn: id, bytes, shared, done: 0, wrapped: None });
     }
 
     /// Looks how the sends at once went. The rest of what went short waits for the peer.
@@ -45,7 +49,15 @@ impl<C: Core> Driver<C> {
         let mut settled = std::mem::take(&mut self.lists.settled);
         self.ring.settle(&mut settled);
         for settled in settled.drain(..) {
+            let (id, wrapped) = (settled.flight.conn, settled.flight.wrapped.is_some());
+            if wrapped {
+                self.conns.at(id.slot).sending = false;
+            }
             self.advance(settled.flight, settled.result);
+            if wrapped && self.conns.at(id.slot).life == Life::Moving {
+                // It may go now.
+                self.ready.push(id);
+            }
         }
         self.lists.settled = settled;
     }
@@ -61,7 +73,7 @@ impl<C: Core> Driver<C> {
             self.ready.push(id);
         }
         match conn.life {
-            Life::Open | Life::Moving | Life::Free => {}
+            Life::Open | Life::Greeting | Life::Moving | Life::Free => {}
             Life::Flushing | Life::Lingering => self.finishing.push(id),
             Life::Dying => self.free_if_quiet(id.slot),
         }
@@ -72,9 +84,8 @@ impl<C: Core> Driver<C> {
         let conn = self.conns.at(id.slot);
         let gone = conn.broken || conn.life == Life::Dying;
         if !gone && result >= 0 {
-            let count = result as usize;
-            self.io.peek(id).sent(count);
-            flight.done += count;
+            let sent = flight.took(result as usize);
+            self.io.peek(id).sent(sent);
             self.note_drained(id);
             if flight.left() == 0 {
                 self.io.recycle(flight.bytes);
@@ -89,7 +100,7 @@ impl<C: Core> Driver<C> {
             self.ring.send(conn.socket().raw_fd(), flight);
             return;
         }
-        self.io.peek(id).sent(flight.left());
+        self.io.peek(id).sent(flight.owed());
         if !gone {
             self.send_failed(id);
         }
@@ -97,7 +108,7 @@ impl<C: Core> Driver<C> {
 
     /// Notes a connection whose backlog was high when a turn ended, and is low now. The core is told in
     /// the next turn, also when all went out at once: it may have held something back meanwhile.
-    fn note_drained(&mut self, id: ConnId) {
+    pub(crate) fn note_drained(&mut self, id: ConnId) {
         let backlog = self.io.backlog_bytes(id);
         let conn = self.conns.at(id.slot);
         if conn.above_high && backlog < self.io.backlog_low_bytes {
@@ -123,8 +134,8 @@ impl<C: Core> Driver<C> {
         conn.broken = true;
         conn.socket().cut();
         match conn.life {
-            Life::Open if conn.receiving == Receiving::No => self.failed.push(id),
-            Life::Open | Life::Moving => {}
+            Life::Open | Life::Greeting if conn.receiving == Receiving::No => self.failed.push(id),
+            Life::Open | Life::Greeting | Life::Moving => {}
             Life::Flushing | Life::Lingering => self.finishing.push(id),
             Life::Dying | Life::Free => {}
         }

@@ -5,9 +5,11 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use common::dialler;
+use common::wrapped::{Certificate, Kind};
 use common::{Echo, config, connect, descriptors, echo, start_echo};
 use ringmq_shards::{ListenerConfig, Runtime, RuntimeConfig, StartError, start};
 
@@ -37,13 +39,41 @@ fn no_descriptor_leaks() {
     }
     until_no_connection_is_left(&runtime);
     assert_eq!(descriptors(), running, "connections leave nothing behind");
+    wrapped_and_outbound_connections_leave_nothing();
     let open: Vec<_> = (0..20).map(|_| connect(&runtime)).collect();
     runtime.shutdown(Duration::ZERO).unwrap();
     drop(open);
     starts_that_fail_leave_nothing();
     // glommio 0.9 keeps an eventfd of each executor that ever ran.
-    let executors = 2 + 3;
+    let executors = 2 + 3 + 2;
     assert!(descriptors() <= before + executors, "a runtime leaves nothing behind");
+}
+
+fn wrapped_and_outbound_connections_leave_nothing() {
+    let certificate = Certificate::new();
+    let server = start_echo(certificate.config(Kind::WebSocketOverTls, 1));
+    let port = server.addresses()[0].port();
+    let stage = dialler::stage();
+    let peers = [certificate.peer(Kind::WebSocketOverTls, port), certificate.peer(Kind::WebSocket, port)];
+    let [peer, wrong] = peers.map(|peer| stage.peer(peer));
+    let round = |round: u64| {
+        for ticket in round..round + 20 {
+            stage.tell(dialler::Command::Connect(ticket, peer));
+            assert!(matches!(stage.event(), dialler::Event::Connected(..)));
+            stage.tell(dialler::Command::Close(ticket));
+            stage.tell(dialler::Command::ConnectAndGiveUp(ticket, peer));
+            stage.failure(ticket, wrong);
+            drop(TcpStream::connect(server.addresses()[0]).unwrap());
+        }
+        while stage.runtime.handle().connections() + server.handle().connections() > 0 {
+            std::thread::yield_now();
+        }
+        descriptors()
+    };
+    // Whatever is opened on first use is open then.
+    let before = round(0);
+    assert_eq!(round(100), before, "layers and connects leave nothing behind");
+    stage.end();
 }
 
 fn starts_that_fail_leave_nothing() {

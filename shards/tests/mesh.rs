@@ -9,67 +9,14 @@ use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use common::sorter::start_sorter;
 use common::{PATIENCE, config, connect, pattern, read};
 use ringmq_shards::{RuntimeConfig, ShutdownReport, start};
-use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, HandOver, Io, ShardId, SyncFailure, SyncTicket};
-
-/// Hands every connection to the shard that its first byte names, which answers with its own number and
-/// then with what follows. A further byte 0xff moves it on to the next shard.
-struct Sorter {
-    me: ShardId,
-    shards: usize,
-    fresh: Vec<bool>,
-}
-
-impl Core for Sorter {
-    type Message = ();
-    type Command = ();
-    type Event = ();
-
-    fn opened(&mut self, conn: ConnId, info: &ConnInfo, _: &mut Io<(), ()>) {
-        assert!(info.remote.is_some() && !info.over_limit);
-        self.fresh.resize(self.fresh.len().max(conn.index() + 1), false);
-        self.fresh[conn.index()] = true;
-    }
-
-    fn received(&mut self, conn: ConnId, mut bytes: &[u8], io: &mut Io<(), ()>) {
-        if std::mem::take(&mut self.fresh[conn.index()]) {
-            let to = usize::from(bytes[0]) % self.shards;
-            if to != self.me.index() {
-                io.hand_over(HandOver { conn, to: ShardId::new(to), unread: bytes.to_vec() });
-                return;
-            }
-            io.outbox(conn).put(&[to as u8]);
-            bytes = &bytes[1..];
-        }
-        match bytes.iter().position(|&byte| byte == 0xff) {
-            None => io.outbox(conn).put(bytes),
-            Some(at) => {
-                assert_eq!(at, 0, "the test waits for its answers before it moves on");
-                let next = (self.me.index() + 1) % self.shards;
-                let mut unread = vec![next as u8];
-                unread.extend_from_slice(&bytes[1..]);
-                io.hand_over(HandOver { conn, to: ShardId::new(next), unread });
-            }
-        }
-    }
-
-    fn drained(&mut self, _: ConnId, _: &mut Io<(), ()>) {}
-    fn closed(&mut self, _: ConnId, _: CloseReason, _: &mut Io<(), ()>) {}
-    fn message(&mut self, _: ShardId, (): (), _: &mut Io<(), ()>) {}
-    fn command(&mut self, (): (), _: &mut Io<(), ()>) {}
-    fn synced(&mut self, _: SyncTicket, _: Result<Duration, SyncFailure>, _: &mut Io<(), ()>) {}
-    fn turn_over(&mut self, _: &mut Io<(), ()>) {}
-    fn shutdown(&mut self, _: &mut Io<(), ()>) {}
-}
-
-fn sorter(shards: usize) -> ringmq_shards::Runtime<Sorter> {
-    start(config(shards), move |me| Sorter { me, shards, fresh: Vec::new() }, |_, ()| {}).unwrap()
-}
+use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, SyncFailure, SyncTicket};
 
 #[test]
 fn a_connection_moves_with_what_was_read_and_what_races_behind() {
-    let runtime = sorter(4);
+    let runtime = start_sorter(config(4));
     let mut clients: Vec<_> = (0..64).map(|_| connect(&runtime)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.write_all(&[number as u8 % 4]).unwrap();
@@ -88,7 +35,7 @@ fn a_connection_moves_with_what_was_read_and_what_races_behind() {
 
 #[test]
 fn a_connection_that_is_being_received_from_moves_too() {
-    let runtime = sorter(3);
+    let runtime = start_sorter(config(3));
     let mut client = connect(&runtime);
     client.write_all(&[1]).unwrap();
     for lap in 0..300u32 {
@@ -201,7 +148,7 @@ fn sleeping_shards_are_woken_for_every_message() {
 
 #[test]
 fn a_client_that_says_nothing_stays_where_it_is() {
-    let runtime = sorter(2);
+    let runtime = start_sorter(config(2));
     let mut clients: Vec<_> = (0..10).map(|_| connect(&runtime)).collect();
     clients[9].write_all(&[1, b'x']).unwrap();
     assert_eq!(read(&mut clients[9], 2), [1, b'x']);

@@ -4,181 +4,16 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use common::dialler::{Command, Event, Stage, at, stage};
+use common::wrapped::{Certificate, Kind};
 use common::{PATIENCE, config, connect, pattern, start_echo};
-use ringmq_shards::{Peer, Runtime, RuntimeConfig, ShutdownReport, start};
-use ringmq_turn::{
-    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Io, PeerId,
-    ShardId, SyncFailure, SyncTicket,
-};
-
-#[derive(Debug, PartialEq, Eq)]
-enum Event {
-    Connected(u64, Option<SocketAddr>),
-    Failed(u64, ConnectFailure),
-    Received(u64, Vec<u8>),
-    Closed(u64, CloseReason),
-}
-
-enum Command {
-    Connect(u64, PeerId),
-    GiveUp(u64),
-    /// Both within one turn.
-    ConnectAndGiveUp(u64, PeerId),
-    Send(u64, Vec<u8>),
-    Close(u64),
-}
-
-/// Opens connections as it is told, and tells what comes of them.
-#[derive(Default)]
-struct Dialler {
-    conns: HashMap<u64, ConnId>,
-    tickets: HashMap<ConnId, u64>,
-}
-
-type Answers = Io<(), Event>;
-
-impl Core for Dialler {
-    type Message = ();
-    type Command = Command;
-    type Event = Event;
-
-    fn opened(&mut self, _: ConnId, _: &ConnInfo, _: &mut Answers) {}
-
-    fn connected(
-        &mut self,
-        ticket: ConnectTicket,
-        conn: ConnId,
-        remote: Option<SocketAddr>,
-        io: &mut Answers,
-    ) {
-        self.conns.insert(ticket.0, conn);
-        self.tickets.insert(conn, ticket.0);
-        io.event(Event::Connected(ticket.0, remote));
-    }
-
-    fn connect_failed(&mut self, ticket: ConnectTicket, failure: ConnectFailure, io: &mut Answers) {
-        io.event(Event::Failed(ticket.0, failure));
-    }
-
-    fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut Answers) {
-        if let Some(ticket) = self.tickets.get(&conn) {
-            io.event(Event::Received(*ticket, bytes.to_vec()));
-        }
-    }
-
-    fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut Answers) {
-        if let Some(ticket) = self.tickets.remove(&conn) {
-            self.conns.remove(&ticket);
-            io.event(Event::Closed(ticket, reason));
-        }
-    }
-
-    fn command(&mut self, command: Command, io: &mut Answers) {
-        match command {
-            Command::Connect(ticket, peer) => io.connect(ConnectTicket(ticket), peer),
-            Command::GiveUp(ticket) => io.cancel_connect(ConnectTicket(ticket)),
-            Command::ConnectAndGiveUp(ticket, peer) => {
-                io.connect(ConnectTicket(ticket), peer);
-                io.cancel_connect(ConnectTicket(ticket));
-            }
-            Command::Send(ticket, bytes) => io.outbox(self.conns[&ticket]).put(&bytes),
-            Command::Close(ticket) => {
-                let conn = self.conns.remove(&ticket).unwrap();
-                self.tickets.remove(&conn);
-                io.close(conn);
-            }
-        }
-    }
-
-    fn drained(&mut self, _: ConnId, _: &mut Answers) {}
-    fn message(&mut self, _: ShardId, (): (), _: &mut Answers) {}
-    fn synced(&mut self, _: SyncTicket, _: Result<Duration, SyncFailure>, _: &mut Answers) {}
-    fn turn_over(&mut self, _: &mut Answers) {}
-    fn shutdown(&mut self, _: &mut Answers) {}
-}
-
-struct Stage {
-    runtime: Runtime<Dialler>,
-    events: Receiver<Event>,
-}
-
-impl Stage {
-    fn new(config: RuntimeConfig) -> Self {
-        let (tell, events) = mpsc::channel();
-        let runtime = start(config, |_| Dialler::default(), move |_, event| drop(tell.send(event))).unwrap();
-        Self { runtime, events }
-    }
-
-    fn peer(&self, peer: Peer) -> PeerId {
-        self.runtime.handle().add_peer(peer)
-    }
-
-    fn tell(&self, mut command: Command) {
-        while let Err(full) = self.runtime.handle().command(ShardId::new(0), command) {
-            command = full.0;
-        }
-    }
-
-    fn event(&self) -> Event {
-        self.events.recv_timeout(PATIENCE).unwrap()
-    }
-
-    /// Opens a connection that works.
-    fn dial(&self, ticket: u64, peer: Peer) -> Option<SocketAddr> {
-        self.tell(Command::Connect(ticket, self.peer(peer)));
-        match self.event() {
-            Event::Connected(connected, remote) if connected == ticket => remote,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Tries to open one that does not.
-    fn failure(&self, ticket: u64, peer: PeerId) -> ConnectFailure {
-        self.tell(Command::Connect(ticket, peer));
-        match self.event() {
-            Event::Failed(failed, failure) if failed == ticket => failure,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Sends, and expects the same back.
-    fn echo(&self, ticket: u64, bytes: &[u8]) {
-        self.tell(Command::Send(ticket, bytes.to_vec()));
-        let mut back = Vec::new();
-        while back.len() < bytes.len() {
-            match self.event() {
-                Event::Received(from, piece) if from == ticket => back.extend(piece),
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!(back == bytes, "bytes were lost or mixed up");
-    }
-
-    /// Ends it; nothing may be left.
-    fn end(self) {
-        while self.runtime.handle().connections() > 0 {
-            std::thread::yield_now();
-        }
-        assert_eq!(self.runtime.shutdown(PATIENCE).unwrap(), ShutdownReport::default());
-        assert_eq!(self.events.try_iter().count(), 0, "nothing more is told");
-    }
-}
-
-/// Without listeners, and not pinned: a client inside of another program.
-fn stage() -> Stage {
-    Stage::new(RuntimeConfig { listeners: Vec::new(), pinned: false, ..config(1) })
-}
-
-fn at(addr: SocketAddr) -> Peer {
-    Peer::tcp(addr.ip().to_string(), addr.port())
-}
+use ringmq_shards::{ListenerConfig, Peer, PeerAddress, RuntimeConfig, ShutdownReport};
+use ringmq_turn::{CloseReason, ConnectFailureKind, TransportFault};
 
 #[test]
 fn an_outbound_connection_carries_bytes_both_ways_and_ends_either_way() {
@@ -336,6 +171,44 @@ fn what_is_given_up_is_not_answered() {
 }
 
 #[test]
+fn a_unix_socket_whose_queue_is_full_holds_nobody_else_up() {
+    let path = std::env::temp_dir().join(format!("ringmq-outbound-full-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let unix = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    let listener = unix();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let filling: Vec<_> = (0..4)
+        .map(|_| {
+            let socket = unix();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address);
+            socket
+        })
+        .collect();
+    let stage = stage();
+    let peer = stage.peer(Peer::unix(&path));
+    stage.tell(Command::Connect(0, peer));
+    stage.tell(Command::Connect(1, peer));
+    stage.tell(Command::GiveUp(0));
+    let server = start_echo(config(1));
+    assert!(stage.dial(2, at(server.addresses()[0])).is_some());
+    stage.echo(2, b"hello");
+    stage.tell(Command::Close(2));
+    // The one that was not given up has its turn once the queue moves.
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = Vec::new();
+    while !matches!(stage.events.try_recv(), Ok(Event::Connected(1, None))) {
+        accepted.extend(listener.accept());
+    }
+    drop((accepted, listener, filling));
+    assert!(matches!(stage.event(), Event::Closed(1, _)));
+    stage.end();
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_shutdown_does_not_wait_for_what_is_being_opened() {
     let (_listener, _filling, full) = deaf();
     let stage = stage();
@@ -391,4 +264,121 @@ fn a_shard_serves_and_connects_to_itself() {
     drop(client);
     stage.tell(Command::Close(1));
     stage.end();
+}
+
+#[test]
+fn an_outbound_connection_goes_through_its_layers() {
+    let certificate = Certificate::new();
+    for kind in Kind::ALL {
+        let server = start_echo(certificate.config(kind, 2));
+        let addr = server.addresses()[0];
+        let stage = stage();
+        for ticket in 0..3 {
+            assert_eq!(stage.dial(ticket, certificate.peer(kind, addr.port())), Some(addr), "{kind:?}");
+            stage.echo(ticket, b"hello");
+            stage.echo(ticket, &pattern(3 << 20));
+        }
+        stage.tell(Command::Close(0));
+        stage.tell(Command::Close(1));
+        while server.handle().connections() > 1 {
+            std::thread::yield_now();
+        }
+        server.shutdown(Duration::ZERO).unwrap();
+        assert!(matches!(stage.event(), Event::Closed(2, _)));
+        stage.end();
+    }
+}
+
+#[test]
+fn a_unix_socket_is_connected_to_through_layers() {
+    let certificate = Certificate::new();
+    let path = std::env::temp_dir().join(format!("ringmq-outbound-layers-{}", std::process::id()));
+    for kind in Kind::WRAPPED {
+        let address = ListenerConfig::unix(&path).address;
+        let listener = ListenerConfig { address, ..certificate.listener(kind) };
+        let server = start_echo(RuntimeConfig { listeners: vec![listener], ..config(2) });
+        let stage = stage();
+        let peer = Peer { address: PeerAddress::Unix(path.clone()), ..certificate.peer(kind, 0) };
+        assert_eq!(stage.dial(0, peer), None);
+        stage.echo(0, &pattern(100_000));
+        stage.tell(Command::Close(0));
+        stage.end();
+        server.shutdown(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_stranger_is_not_connected_to() {
+    let (ours, strangers) = (Certificate::new(), Certificate::new());
+    for kind in [Kind::Tls, Kind::WebSocketOverTls] {
+        let server = start_echo(strangers.config(kind, 1));
+        let stage = stage();
+        let peer = stage.peer(ours.peer(kind, server.addresses()[0].port()));
+        for ticket in 0..3 {
+            let failure = stage.failure(ticket, peer);
+            assert_eq!(failure.kind, ConnectFailureKind::Transport(TransportFault::Certificate));
+            assert!(failure.detail.starts_with("cannot connect to localhost:"), "{}", failure.detail);
+        }
+        stage.end();
+        while server.handle().connections() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_far_end_that_answers_something_else_is_named() {
+    let certificate = Certificate::new();
+    for kind in Kind::WRAPPED {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stage = stage();
+        let peer = stage.peer(certificate.peer(kind, listener.local_addr().unwrap().port()));
+        let (not_spoken, answer) = match kind {
+            Kind::Tls | Kind::WebSocketOverTls => (TransportFault::NotTls, "220 mail.example ready\r\n"),
+            Kind::WebSocket | Kind::Plain => (TransportFault::NotWebSocket, "HTTP/1.1 404 Not Found\r\n\r\n"),
+        };
+        let table = [(answer, ConnectFailureKind::Transport(not_spoken)), ("", ConnectFailureKind::Closed)];
+        for (ticket, (answer, expected)) in table.into_iter().enumerate() {
+            stage.tell(Command::Connect(ticket as u64, peer));
+            let (mut far, _) = listener.accept().unwrap();
+            let mut some = [0; 16];
+            far.read_exact(&mut some).unwrap();
+            far.write_all(answer.as_bytes()).unwrap();
+            drop(far);
+            match stage.event() {
+                Event::Failed(failed, failure) => {
+                    assert_eq!((failed, failure.kind), (ticket as u64, expected), "{}", failure.detail);
+                    println!("{kind:?}: {}", failure.detail);
+                }
+                other => panic!("{kind:?}: {other:?}"),
+            }
+        }
+        stage.end();
+    }
+}
+
+#[test]
+fn a_handshake_that_hangs_can_be_given_up() {
+    let certificate = Certificate::new();
+    for kind in Kind::WRAPPED {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stage = stage();
+        let peer = stage.peer(certificate.peer(kind, listener.local_addr().unwrap().port()));
+        for ticket in 0..20 {
+            stage.tell(Command::Connect(ticket, peer));
+            let (mut far, _) = listener.accept().unwrap();
+            far.read_exact(&mut [0; 16]).unwrap();
+            assert_eq!(stage.runtime.handle().connections(), 1);
+            stage.tell(Command::GiveUp(ticket));
+            // The far end finds it closed, or reset under what it had not read.
+            let mut rest = Vec::new();
+            let _ = far.read_to_end(&mut rest);
+        }
+        // One more hangs when all ends.
+        stage.tell(Command::Connect(99, peer));
+        let (mut far, _) = listener.accept().unwrap();
+        far.read_exact(&mut [0; 16]).unwrap();
+        assert_eq!(stage.runtime.shutdown(PATIENCE).unwrap(), ShutdownReport::default());
+        assert_eq!(stage.events.try_iter().count(), 0, "{kind:?}");
+    }
 }

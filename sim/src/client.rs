@@ -145,8 +145,10 @@ impl Client {
             (Some(piece), _) if reads => Some((piece.due_ms, Input::Bytes)),
             // Nobody looks for the end of a stream that is not read; a failure shows anyway.
             (_, Some((due_ms, CloseReason::Broken))) => Some((due_ms, Input::End(CloseReason::Broken))),
-            (None, Some((due_ms, CloseReason::PeerClosed))) if reads => {
-                Some((due_ms, Input::End(CloseReason::PeerClosed)))
+            (None, Some((due_ms, reason @ (CloseReason::PeerClosed | CloseReason::Transport(_)))))
+                if reads =>
+            {
+                Some((due_ms, Input::End(reason)))
             }
             (_, Some((_, CloseReason::PeerClosed | CloseReason::Transport(_))) | None) => None,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ringmq_turn::{ConnId, Core, Io, SyncTicket};
+use ringmq_turn::{ConnId, Core, Io, ListenerId, SyncTicket, TurnedAway};
 
 use crate::client::ClientId;
 use crate::network::Network;
@@ -23,6 +23,8 @@ pub(crate) enum Source {
     Refused(usize),
     /// The disk's answer to a sync request, with an error number where it failed.
     Sync(SyncTicket, Option<i32>),
+    /// A connection that was ended before it opened.
+    TurnedAway(ListenerId, TurnedAway),
     /// The program stops.
     Shutdown,
 }

@@ -67,6 +67,11 @@ impl<C: Core> World<C> {
                 let shard = &mut self.shards[at];
                 shard.core.synced(ticket, outcome, &mut shard.io);
             }
+            Source::TurnedAway(listener, why) => {
+                self.note("turned away", at, u64::from(listener.0));
+                let shard = &mut self.shards[at];
+                shard.core.turned_away(listener, why, &mut shard.io);
+            }
             Source::Shutdown => {
                 self.note("shutdown", at, 0);
                 let shard = &mut self.shards[at];

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ringmq_turn::{CloseReason, ConnInfo, Core, ListenerId, Now, ShardId};
+use ringmq_turn::{CloseReason, ConnInfo, Core, ListenerId, Now, ShardId, TransportFault, TurnedAway};
 
 use crate::agenda::Agenda;
 use crate::client::{Client, ClientId, Place};
@@ -266,13 +266,28 @@ impl<C: Core> World<C> {
 
     /// A client closes its side, after what it sent. It goes on reading until its shard notices.
     pub fn hang_up(&mut self, client: ClientId) {
-        let due_ms = self.client_due_ms();
         self.note("hang up", client.index(), 0);
+        self.end_after_sent(client, CloseReason::PeerClosed);
+    }
+
+    /// A client breaks the rules of its transport, after what it sent: the driver ends its connection.
+    pub fn misbehave(&mut self, client: ClientId, fault: TransportFault) {
+        self.note("misbehave", client.index(), 0);
+        self.end_after_sent(client, CloseReason::Transport(fault));
+    }
+
+    fn end_after_sent(&mut self, client: ClientId, reason: CloseReason) {
+        let due_ms = self.client_due_ms();
         let far = &mut self.clients[client.index()];
         if far.shard().is_some() && far.end.is_none() {
-            far.end = Some((due_ms.max(far.last_due_ms()), CloseReason::PeerClosed));
+            far.end = Some((due_ms.max(far.last_due_ms()), reason));
             self.refresh_inbound(client);
         }
+    }
+
+    /// A shard's transport ends a connection that the core never hears of.
+    pub fn turn_away(&mut self, shard: ShardId, listener: ListenerId, why: TurnedAway) {
+        self.shards[shard.index()].ready.push_back(Source::TurnedAway(listener, why));
     }
 
     /// A client stops reading, or reads again.

@@ -227,6 +227,7 @@ struct Writer {
     conns: Vec<ConnId>,
     drained: usize,
     ended: Vec<CloseReason>,
+    turned_away: Vec<(ListenerId, TurnedAway)>,
 }
 
 impl Toy for Writer {
@@ -248,6 +249,10 @@ impl Toy for Writer {
     fn closed(&mut self, conn: ConnId, reason: CloseReason, _: &mut ToyIo) {
         self.conns.retain(|&open| open != conn);
         self.ended.push(reason);
+    }
+
+    fn turned_away(&mut self, listener: ListenerId, why: TurnedAway, _: &mut ToyIo) {
+        self.turned_away.push((listener, why));
     }
 }
 
@@ -295,6 +300,23 @@ fn a_core_learns_how_its_connections_end() {
         assert!(!world.is_connected(hangs_up) && !world.is_connected(is_cut));
         assert!(!world.is_closed(hangs_up) && !world.is_closed(is_cut), "the core closed neither");
         assert_eq!((world.received(is_cut), world.open_count(shard(0))), (&b""[..], 0));
+    });
+}
+
+#[test]
+fn a_core_learns_what_its_transport_ended() {
+    let fault = TransportFault::FrameTooLarge;
+    for_each_seed("a_core_learns_what", 40, |seed| {
+        let mut world = World::new(seed, 1, Network::rough(), |_, _| Run(Writer::default()));
+        world.turn_away(shard(0), ListenerId(3), TurnedAway::TimedOut);
+        let client = world.connect(None);
+        world.send(client, b"bytes");
+        world.misbehave(client, fault);
+        world.run_until_idle();
+        let core = &world.core(shard(0)).0;
+        assert_eq!(core.turned_away, [(ListenerId(3), TurnedAway::TimedOut)]);
+        assert_eq!(core.ended, [CloseReason::Transport(fault)]);
+        assert!(!world.is_connected(client));
     });
 }
 

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ringmq_engine::{EngineConfig, Limits};
+use ringmq_shards::{ServerTls, UnixListener};
 use ringmq_turn::{SHARDS_MAX, ShardId};
 
 use super::Broker;
-use crate::config::{Config, ListenerConfig, Sources};
+use crate::config::{Config, ListenAddress, ListenerConfig, Sources};
 use crate::system::{OpenFiles, cpus};
 use crate::{Durability, Error, config};
 
@@ -42,15 +43,35 @@ impl Builder {
     /// Accepts clients at a loopback address. May be called often; port 0 takes a free port, which
     /// [`Broker::addresses`] tells.
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listeners.push(ListenerConfig { address, ..ListenerConfig::default() });
-        self
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listen_on(ListenerConfig::at(address.into()))
     }
 
     /// Accepts clients at any address, and lets in whoever reaches it.
     #[must_use]
-    pub fn listen_anonymous(mut self, address: SocketAddr) -> Self {
-        self.listeners.push(ListenerConfig { address, allow_anonymous: Some(true), durability: None });
+    pub fn listen_anonymous(self, address: SocketAddr) -> Self {
+        self.listen_on(ListenerConfig { allow_anonymous: Some(true), ..ListenerConfig::at(address.into()) })
+    }
+
+    /// Accepts clients as this says: over TLS, over WebSocket, at a Unix socket.
+    ///
+    /// ```no_run
+    /// use ringmq::Broker;
+    /// use ringmq::config::ListenerConfig;
+    ///
+    /// let broker = Broker::builder()
+    ///     .listen_on(ListenerConfig {
+    ///         certificate: Some("server.pem".into()),
+    ///         key: Some("server.key".into()),
+    ///         ..ListenerConfig::at("tls://127.0.0.1:8883".parse()?)
+    ///     })
+    ///     .listen_on(ListenerConfig::at("unix:/run/ringmq.sock".parse()?))
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn listen_on(mut self, listener: ListenerConfig) -> Self {
+        self.listeners.push(listener);
         self
     }
 
@@ -107,6 +128,7 @@ pub(super) struct Plan {
     pub config: Config,
     pub shards: usize,
     pub connections_max: u32,
+    pub listeners: Vec<ringmq_shards::ListenerConfig>,
 }
 
 impl Plan {
@@ -119,12 +141,16 @@ impl Plan {
             config.check()?;
         }
         let connections_max = connections_max(&config, OpenFiles::limit().soft)?;
-        Ok(Self { shards: config.shards, config, connections_max })
+        let listeners = config.listeners.0.iter().map(listener).collect::<Result<_, _>>()?;
+        Ok(Self { shards: config.shards, config, connections_max, listeners })
     }
 
     /// What the runtime is started with.
     pub fn runtime(&self) -> ringmq_shards::RuntimeConfig {
-        runtime_config(&self.config, self.connections_max)
+        ringmq_shards::RuntimeConfig {
+            listeners: self.listeners.clone(),
+            ..runtime_config(&self.config, self.connections_max)
+        }
     }
 
     /// What the shards' engines are made from; each sets its own number. The seed is that of the hash
@@ -143,14 +169,27 @@ impl Plan {
     }
 }
 
-/// The runtime's part of a configuration.
+/// The runtime's part of a listener, with its certificates loaded.
+fn listener(listener: &ListenerConfig) -> Result<ringmq_shards::ListenerConfig, Error> {
+    let address = match &listener.address {
+        ListenAddress::Port(_, address) => ringmq_shards::ListenAddress::Tcp(*address),
+        ListenAddress::Unix(path) => {
+            ringmq_shards::ListenAddress::Unix(UnixListener { path: path.clone(), mode: listener.unix_mode })
+        }
+    };
+    let tls = listener.tls_files().map(|files| ServerTls::load(&files)).transpose()?;
+    let websocket = listener.address.wrapping().has_websocket();
+    Ok(ringmq_shards::ListenerConfig { address, tls, websocket })
+}
+
+/// The runtime's part of a configuration, but for the listeners.
 pub(crate) fn runtime_config(config: &Config, connections_max: u32) -> ringmq_shards::RuntimeConfig {
     let runtime = &config.runtime;
-    let listener = |listener: &ListenerConfig| ringmq_shards::ListenerConfig::tcp(listener.address);
     ringmq_shards::RuntimeConfig {
         shards: (config.shards > 0).then_some(config.shards),
         cpus: runtime.cpus.clone(),
-        listeners: config.listeners.0.iter().map(listener).collect(),
+        pinned: true,
+        listeners: Vec::new(),
         connections_max: connections_max as usize,
         lane_messages_max: runtime.lane_messages_max,
         commands_max: runtime.commands_max,
@@ -158,13 +197,14 @@ pub(crate) fn runtime_config(config: &Config, connections_max: u32) -> ringmq_sh
         backlog_high_bytes: runtime.backlog_high_bytes,
         backlog_low_bytes: runtime.backlog_low_bytes,
         linger_ms: runtime.linger_ms,
+        handshake_timeout_ms: config.handshake_timeout_ms,
+        frame_bytes_max: config.frame_bytes_max() as usize,
         user_timeout_ms: runtime.user_timeout_ms,
         accepts_per_turn_max: runtime.accepts_per_turn_max,
         accept_backlog: runtime.accept_backlog,
         submission_entries: runtime.submission_entries,
         completion_entries: runtime.completion_entries,
         receive_buffers: runtime.receive_buffers,
-        ..ringmq_shards::RuntimeConfig::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod inbox;
 mod link;
+mod listening;
 mod logs;
 mod message;
 mod publisher;
@@ -19,11 +20,13 @@ use ringmq_shards::{Runtime, ShardFailure, ShutdownReport};
 use ringmq_storage::ShardLog;
 use ringmq_turn::ShardId;
 
+use crate::config::ListenAddress;
 use crate::{Error, QoS};
 
 pub use builder::Builder;
 pub(crate) use builder::{connections_max, runtime_config};
 pub use inbox::{Overflow, RecvError};
+pub use listening::Reloaded;
 pub use message::{Message, MessageProperties};
 pub use publisher::{PublishError, Publisher};
 pub use subscription::{Messages, SubscribeError, SubscribeOptions, Subscribing, Subscription};
@@ -31,6 +34,7 @@ pub use ticket::{Ticket, WaitError};
 
 use builder::Plan;
 use link::{Link, Routes};
+use listening::AllListening;
 use logs::{Logs, StoreInUse};
 
 /// How long [`Broker::subscribe`] waits until the subscription is known on every shard.
@@ -46,6 +50,7 @@ pub struct Broker {
     /// Let go of behind the runtime, whose shards write to it.
     _store: Option<StoreInUse>,
     link: Arc<Link>,
+    listening: AllListening,
     publisher: Publisher,
     packet_bytes_max: u32,
     connections_max: u32,
@@ -90,12 +95,14 @@ impl Broker {
             events.pass_on(shard, event)
         })?;
         let link = Arc::new(Link::new(routes, runtime.handle()));
+        let listening = AllListening::new(plan, runtime.listening());
         let packet_bytes_max = plan.config.limits.packet_bytes_max;
         Ok(Self {
             runtime: Some(runtime),
             _store: store,
             publisher: Publisher::new(Arc::clone(&link), packet_bytes_max),
             link,
+            listening,
             packet_bytes_max,
             connections_max: plan.connections_max,
             grace: Duration::from_secs(plan.config.shutdown.grace_s.into()),
@@ -106,9 +113,22 @@ impl Broker {
         self.runtime.as_ref().expect("taken by shutdown and drop only, which end the broker")
     }
 
-    /// The addresses listened on, in the order of the configuration, with the ports that were chosen.
+    /// The ports listened on, whatever is spoken there, in the order of the configuration, with those that
+    /// were chosen. See [`Broker::listening`] for all that is known of them, and for Unix sockets.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.runtime().addresses()
+    }
+
+    /// Where it listens, in the order of the configuration, with the ports that were chosen.
+    pub fn listening(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.listening.addresses()
+    }
+
+    /// Reads the certificates, keys and authorities of all listeners again, and says for each that has some
+    /// what came of it. They are checked and swapped as a whole: connections from then on get the new ones,
+    /// or, where anything is wrong with those, still the old. Open connections stay as they are.
+    pub fn reload_certificates(&self) -> Vec<Reloaded> {
+        self.listening.reload()
     }
 
     /// How many shards run.

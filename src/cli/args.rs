@@ -123,9 +123,19 @@ pub struct ServeArgs {
     /// Read this configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Accept clients here; may be repeated [default: 127.0.0.1:1883] (listener.address)
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Accept clients here; may be repeated: ADDR:PORT, with tls://, ws:// or wss:// before it for TLS and
+    /// WebSocket, or unix:PATH [default: 127.0.0.1:1883] (listener.address)
+    #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
+    /// The certificate of the tls:// and wss:// listeners given here (listener.certificate)
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// Its private key (listener.key)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Let in only clients that show a certificate of these authorities (listener.client_ca)
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
     /// Let in clients without authentication beyond loopback too (listener.allow_anonymous)
     #[arg(long)]
     allow_anonymous: bool,
@@ -172,6 +182,9 @@ impl ServeArgs {
     /// What the configuration is to be read from.
     pub fn sources(&self) -> Sources {
         let single = [
+            ("--tls-certificate", &self.tls_certificate),
+            ("--tls-key", &self.tls_key),
+            ("--tls-client-ca", &self.tls_client_ca),
             ("--shards", &self.shards),
             ("--data-dir", &self.data_dir),
             ("--durability", &self.durability),

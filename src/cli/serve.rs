@@ -4,9 +4,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use ringmq::config::Config;
-use ringmq::{Broker, Error, OpenFiles};
+use ringmq::{Broker, Error, OpenFiles, Reloaded};
 
 use super::args::ServeArgs;
+use super::signals::Asked;
 use super::{EXIT_FAILED, EXIT_FINE, EXIT_USAGE};
 use super::{logging, signals};
 
@@ -47,12 +48,13 @@ fn serve(config: &Config) -> Result<u8, Error> {
     };
     let broker = Broker::builder().config(config.clone()).start()?;
     for listener in &config.listeners.0 {
-        if !listener.address.ip().is_loopback() {
+        if listener.is_open() {
             tracing::warn!(address = %listener.address, "lets in clients without authentication");
         }
     }
+    let addresses = broker.listening().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(
-        addresses = ?broker.addresses(),
+        addresses = format_args!("[{addresses}]"),
         shards = broker.shards(),
         connections_max = broker.connections_max(),
         "ready"
@@ -77,11 +79,26 @@ fn serve(config: &Config) -> Result<u8, Error> {
     }
 }
 
-/// Waits for a signal, or for a shard to fail.
-fn stop_asked(signals: &Receiver<&'static str>, broker: &Broker) -> bool {
+/// Reads the certificates again, and says what came of it.
+fn reload(broker: &Broker) {
+    let reloaded = broker.reload_certificates();
+    if reloaded.is_empty() {
+        tracing::info!("SIGHUP: no listener has certificates to read again");
+    }
+    for Reloaded { address, outcome } in reloaded {
+        match outcome {
+            Ok(()) => tracing::info!(%address, "certificates read again: new connections get them"),
+            Err(error) => tracing::error!(%address, %error, "certificates kept as they were"),
+        }
+    }
+}
+
+/// Waits for a signal to stop, or for a shard to fail.
+fn stop_asked(signals: &Receiver<Asked>, broker: &Broker) -> bool {
     loop {
         match signals.recv_timeout(FAILURE_LOOK) {
-            Ok(signal) => {
+            Ok(Asked::Reload) => reload(broker),
+            Ok(Asked::Stop(signal)) => {
                 tracing::info!(signal, "stopping; another signal leaves at once");
                 return true;
             }

@@ -1,28 +1,44 @@
-//! SIGTERM and SIGINT: the first asks for a graceful stop, the second leaves at once.
+//! SIGTERM and SIGINT: the first asks for a graceful stop, the second leaves at once. SIGHUP asks to read the
+//! certificates again.
 
 use std::io;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, channel};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::EXIT_INTERRUPTED;
 
-/// A receiver that gets the name of the first signal. The second ends the process.
-pub fn watch() -> io::Result<Receiver<&'static str>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (sender, receiver) = sync_channel(1);
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A graceful stop, by the signal of this name.
+    Stop(&'static str),
+    /// To read the certificates again.
+    Reload,
+}
+
+/// A receiver that gets what signals ask for. The second that asks for a stop ends the process.
+pub fn watch() -> io::Result<Receiver<Asked>> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let (sender, receiver) = channel();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut seen = 0;
+        let mut stops = 0;
         for signal in signals.forever() {
-            seen += 1;
-            if seen > 1 {
+            let asked = match signal {
+                SIGHUP => Asked::Reload,
+                SIGTERM => Asked::Stop("SIGTERM"),
+                _ => Asked::Stop("SIGINT"),
+            };
+            if asked != Asked::Reload {
+                stops += 1;
+            }
+            if stops > 1 {
                 tracing::warn!("a second signal: leaving at once");
                 std::process::exit(EXIT_INTERRUPTED.into());
             }
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            // A full or closed channel means that the broker is stopping already.
-            let _ = sender.try_send(name);
+            // A closed channel means that the broker is stopping already.
+            let _ = sender.send(asked);
         }
     })?;
     Ok(receiver)

@@ -3,12 +3,12 @@
 use ringmq_storage::Level;
 
 use super::source::{Origins, listener_path};
-use super::{Config, KEYS, Place, Problem, Unit};
+use super::{Config, KEYS, Place, Problem, Unit, listeners};
 
 /// Everything that is wrong with the configuration.
 pub fn problems(config: &Config, origins: &Origins) -> Vec<Problem> {
     let mut problems = ranges(config);
-    problems.extend(listeners(config, origins));
+    problems.extend(listeners::problems(config, origins));
     problems.extend(backlog(config, origins));
     problems.extend(ring(config, origins));
     problems.extend(memory(config, origins));
@@ -26,43 +26,6 @@ fn ranges(config: &Config) -> Vec<Problem> {
             let (path, shown, expects) = (key.path(), key.kind.show(&value), key.kind.expects());
             let text = format!("{path} = {shown} is not accepted: write {expects}");
             problems.push(Problem { place: Place::Program, text });
-        }
-    }
-    problems
-}
-
-fn listeners(config: &Config, origins: &Origins) -> Vec<Problem> {
-    let listeners = &config.listeners.0;
-    let mut problems = Vec::new();
-    for (at, listener) in listeners.iter().enumerate() {
-        let address = listener.address;
-        let place = origins.of(&listener_path(at, "address"));
-        if address.port() != 0 && listeners[..at].iter().any(|earlier| earlier.address == address) {
-            let text = format!("{address} is listened on twice: leave one out");
-            problems.push(Problem { place: place.clone(), text });
-        }
-        match (address.ip().is_loopback(), listener.allow_anonymous) {
-            (true, None) | (_, Some(true)) => {}
-            (false, None) => {
-                let write = match place {
-                    Place::Flag(_) => "give --allow-anonymous too",
-                    Place::File { .. } => "write allow_anonymous = true below the address",
-                    Place::Program => "set allow_anonymous to true for it",
-                };
-                let text = format!(
-                    "{address} lets in whoever reaches it, for this version has no authentication: {write} if \
-                     that is meant, or listen on 127.0.0.1"
-                );
-                problems.push(Problem { place, text });
-            }
-            (_, Some(false)) => {
-                let place = origins.of(&listener_path(at, "allow_anonymous"));
-                let text = format!(
-                    "nobody could connect to {address}, for this version has no authentication: leave \
-                     allow_anonymous out for a loopback address, or write allow_anonymous = true"
-                );
-                problems.push(Problem { place, text });
-            }
         }
     }
     problems

@@ -1,7 +1,6 @@
 //! What a key of the configuration is.
 
-use std::net::SocketAddr;
-
+use super::address::{self, ListenAddress};
 use super::{Unit, cpus};
 
 /// One key: its name, what may be written to it, and where its value lives in a `T`.
@@ -99,12 +98,14 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A log level, or levels by module.
     Levels,
-    /// An IP address and a port.
+    /// Where to listen: a port or a Unix socket, and what MQTT is wrapped in there.
     Address,
     /// Topic filters, separated by commas.
     Filters,
     /// A path.
     Path,
+    /// Permissions of a file, in octal digits.
+    Mode,
     /// `true` or `false`.
     Bool,
 }
@@ -145,11 +146,12 @@ impl Kind {
             (Self::Cpus, Value::Text(text)) => cpus::parse(text).is_some(),
             (Self::Choice(words), Value::Text(text)) => words.contains(&text.as_str()),
             (Self::Levels, Value::Text(text)) => text.split(',').all(is_level),
-            (Self::Address, Value::Text(text)) => text.parse::<SocketAddr>().is_ok(),
+            (Self::Address, Value::Text(text)) => ListenAddress::read(text).is_ok(),
             (Self::Filters, Value::Text(text)) => {
                 text.split(',').all(|filter| ringmq_codec::check_filter(filter).is_ok())
             }
             (Self::Path, Value::Text(text)) => !text.is_empty() && !text.contains('\0'),
+            (Self::Mode, Value::Text(text)) => mode(text).is_some(),
             (Self::Bool, Value::Bool(_)) => true,
             (_, Value::Number(_) | Value::Text(_) | Value::Bool(_) | Value::Unset) => false,
         }
@@ -163,9 +165,13 @@ impl Kind {
             }
             Self::Number { unit, .. } => Value::Number(unit.parse(text)?),
             Self::PowerOfTwo { .. } => Value::Number(Unit::Count.parse(text)?),
-            Self::Cpus | Self::Choice(_) | Self::Levels | Self::Address | Self::Filters | Self::Path => {
-                Value::Text(text.to_owned())
-            }
+            Self::Cpus
+            | Self::Choice(_)
+            | Self::Levels
+            | Self::Address
+            | Self::Filters
+            | Self::Path
+            | Self::Mode => Value::Text(text.to_owned()),
             Self::Bool => Value::Bool(text.parse().ok()?),
         };
         self.accepts(&value).then_some(value)
@@ -189,12 +195,19 @@ impl Kind {
                     quoted(LEVELS)
                 )
             }
-            Self::Address => {
-                "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"".to_owned()
-            }
+            Self::Address => address::EXPECTS.to_owned(),
             Self::Filters => "topic filters separated by commas, such as \"private/#,test\"".to_owned(),
             Self::Path => "a path".to_owned(),
+            Self::Mode => "permissions in octal, as a text, such as \"0660\"".to_owned(),
             Self::Bool => "true or false".to_owned(),
+        }
+    }
+
+    /// What to do about a text that is not accepted, for messages.
+    pub fn remedy(&self, text: &str) -> String {
+        match (self, ListenAddress::read(text)) {
+            (Self::Address, Err(remedy)) => remedy,
+            (_, Ok(_) | Err(_)) => format!("write {}", self.expects()),
         }
     }
 
@@ -216,6 +229,14 @@ impl Kind {
             (_, Value::Unset) => "not set".to_owned(),
         }
     }
+}
+
+/// Reads permissions: `660`, `0660` or `0o660`.
+pub(super) fn mode(text: &str) -> Option<u32> {
+    const ALL: u32 = 0o777;
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let is_octal = digits.bytes().all(|b| b.is_ascii_digit());
+    u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= ALL)
 }
 
 /// Whether one directive of a comma-separated list is `level` or `module=level`.

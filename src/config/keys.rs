@@ -6,7 +6,8 @@ use ringmq_engine::OverflowPolicy;
 use ringmq_storage::{LEVELS, Level, SEGMENT_BYTES_MAX};
 use ringmq_turn::SHARDS_MAX;
 
-use super::{Config, Key, Kind, ListenerConfig, LogFormat, Unit, Value, cpus};
+use super::address::ListenAddress;
+use super::{ClientCertificate, Config, Key, Kind, ListenerConfig, LogFormat, Unit, Value, cpus, key};
 
 /// Largest packet that MQTT can express: its longest Remaining Length and the header before it.
 const PACKET_BYTES_MAX: u64 = 268_435_455 + 5;
@@ -19,6 +20,21 @@ const BYTES_MAX: u64 = 1 << 50;
 const DAY_S: u64 = 24 * 60 * 60;
 /// The names of [`LEVELS`].
 const DURABILITY: Kind = Kind::Choice(&["memory", "written", "synced"]);
+
+/// A key that is a file of a listener.
+macro_rules! file {
+    ($name:literal, $flag:expr, $field:ident, $doc:literal) => {
+        Key {
+            section: "listener",
+            name: $name,
+            kind: Kind::Path,
+            flag: $flag,
+            doc: $doc,
+            get: |listener| path_value(&listener.$field),
+            set: |listener, value| listener.$field = Some(PathBuf::from(value.text())),
+        }
+    };
+}
 
 /// A key that is a number field of the configuration.
 macro_rules! number {
@@ -42,10 +58,14 @@ pub const LISTENER_KEYS: &[Key<ListenerConfig>] = &[
         name: "address",
         kind: Kind::Address,
         flag: Some("--listen"),
-        doc: "Where clients are accepted. Port 0 takes a free port, which the log names.",
+        doc: "Where clients are accepted: `127.0.0.1:1883` (or `mqtt://127.0.0.1:1883`, or `tcp://`), \
+              `tls://0.0.0.0:8883` (or `mqtts://`), `ws://0.0.0.0:8080` for WebSocket, `wss://0.0.0.0:8443` \
+              for WebSocket in TLS, or `unix:/run/ringmq.sock` for a Unix socket. Port 0 takes a free port, \
+              which the log names. A socket file that a dead process left is replaced.",
         get: |listener| Value::Text(listener.address.to_string()),
         set: |listener, value| {
-            listener.address = value.text().parse().expect("the key's kind accepts addresses only");
+            let read = ListenAddress::read(&value.text());
+            listener.address = read.expect("the key's kind accepts addresses only");
         },
     },
     Key {
@@ -53,10 +73,69 @@ pub const LISTENER_KEYS: &[Key<ListenerConfig>] = &[
         name: "allow_anonymous",
         kind: Kind::Bool,
         flag: Some("--allow-anonymous"),
-        doc: "Whether clients are let in without authentication. This version has no authentication, so \
-              an address beyond loopback must set it to `true`; on loopback it need not be set.",
+        doc: "Whether clients are let in without authentication. This version knows clients by their \
+              certificates only, so an address beyond loopback must set this to `true`, or require \
+              certificates (`client_ca`). On loopback and for a Unix socket it need not be set.",
         get: |listener| listener.allow_anonymous.map_or(Value::Unset, Value::Bool),
         set: |listener, value| listener.allow_anonymous = Some(value.bool()),
+    },
+    file!(
+        "certificate",
+        Some("--tls-certificate"),
+        certificate,
+        "File with the certificate of a `tls://` or `wss://` listener, and behind it those between it and its \
+         authority (PEM). Such a listener must have it. SIGHUP reads it, and the other files below, again. \
+         The flag counts for all `tls://` and `wss://` listeners of the command line."
+    ),
+    file!(
+        "key",
+        Some("--tls-key"),
+        key,
+        "File with the private key of the certificate (PEM, not encrypted)."
+    ),
+    file!(
+        "client_ca",
+        Some("--tls-client-ca"),
+        client_ca,
+        "File with the authorities whose certificates clients show (PEM). Not set asks clients for none."
+    ),
+    Key {
+        section: "listener",
+        name: "client_certificate",
+        kind: Kind::Choice(&["required", "optional"]),
+        flag: None,
+        doc: "Whether a client must show a certificate of `client_ca`, or may come without one. A bad one is \
+              refused either way. Not set is `required` with a `client_ca`.",
+        get: |listener| {
+            let name = listener.client_certificate.map(certificate_name);
+            name.map_or(Value::Unset, |name| Value::Text(name.to_owned()))
+        },
+        set: |listener, value| {
+            listener.client_certificate = Some(match value.text().as_str() {
+                "required" => ClientCertificate::Required,
+                "optional" => ClientCertificate::Optional,
+                other => unreachable!("the key's kind does not accept {other}"),
+            });
+        },
+    },
+    file!(
+        "client_crl",
+        None,
+        client_crl,
+        "File with the lists of certificates that their authorities revoked (PEM): a client that shows one of \
+         them is refused. With it, each authority of `client_ca` must have a list there."
+    ),
+    Key {
+        section: "listener",
+        name: "unix_mode",
+        kind: Kind::Mode,
+        flag: None,
+        doc: "Permissions of a Unix socket: who may write to it may connect. Not set leaves it to the \
+              process's umask.",
+        get: |listener| listener.unix_mode.map_or(Value::Unset, |mode| Value::Text(format!("{mode:04o}"))),
+        set: |listener, value| {
+            listener.unix_mode = Some(key::mode(&value.text()).expect("the key's kind accepts modes only"));
+        },
     },
     Key {
         section: "listener",
@@ -90,10 +169,7 @@ pub const KEYS: &[Key<Config>] = &[
               a restart or a crash. It is made if it is missing, and one broker uses it at a time. Not set \
               keeps them in memory, for as long as the process lives. See \
               [durability.md](durability.md).",
-        get: |config| {
-            let path = config.data_dir.as_ref();
-            path.map_or(Value::Unset, |path| Value::Text(path.to_string_lossy().into_owned()))
-        },
+        get: |config| path_value(&config.data_dir),
         set: |config, value| config.data_dir = Some(PathBuf::from(value.text())),
     },
     Key {
@@ -276,6 +352,25 @@ pub const KEYS: &[Key<Config>] = &[
         None,
         limits.connect_timeout_ms,
         "Time from a connection's opening to its complete CONNECT."
+    ),
+    number!(
+        "limits",
+        "handshake_timeout_ms",
+        Kind::number(Unit::Milliseconds, 10, 600_000),
+        None,
+        handshake_timeout_ms,
+        "Time from a connection's acceptance to the end of its TLS and WebSocket handshakes. The time of \
+         `connect_timeout_ms` begins then."
+    ),
+    number!(
+        "limits",
+        "websocket_frame_bytes_max",
+        Kind::Number { unit: Unit::Bytes, min: 128, max: PACKET_BYTES_MAX, word: Some(("auto", 0)) },
+        None,
+        websocket_frame_bytes_max,
+        "Largest WebSocket frame accepted, and largest message of several frames. Packets may be larger or \
+         smaller: frames cut them as they like. `\"auto\"` takes `packet_bytes_max`, or 64 KiB if that is \
+         more."
     ),
     number!(
         "limits",
@@ -475,6 +570,17 @@ fn overflow_name(policy: OverflowPolicy) -> &'static str {
     }
 }
 
+fn path_value(path: &Option<PathBuf>) -> Value {
+    path.as_ref().map_or(Value::Unset, |path| Value::Text(path.to_string_lossy().into_owned()))
+}
+
+fn certificate_name(certificate: ClientCertificate) -> &'static str {
+    match certificate {
+        ClientCertificate::Required => "required",
+        ClientCertificate::Optional => "optional",
+    }
+}
+
 fn level_value(level: Option<Level>) -> Value {
     level.map_or(Value::Unset, |level| Value::Text(level.name().to_owned()))
 }
@@ -501,7 +607,9 @@ mod tests {
     fn every_limit_of_the_engine_is_a_key_of_the_same_name() {
         let debug = format!("{:#?}", Limits::default());
         let fields = debug.lines().filter_map(|line| line.trim().split_once(": ")).map(|(name, _)| name);
-        let mut fields: Vec<&str> = fields.chain(["connections_max", "refused_filters"]).collect();
+        let ours =
+            ["connections_max", "refused_filters", "handshake_timeout_ms", "websocket_frame_bytes_max"];
+        let mut fields: Vec<&str> = fields.chain(ours).collect();
         let mut keys: Vec<&str> =
             KEYS.iter().filter(|key| key.section == "limits").map(|key| key.name).collect();
         fields.sort_unstable();

@@ -4,11 +4,13 @@
 //! the file's reader, the flags, the checks, the printed configuration and `docs/configuration.md` all
 //! work from that list. Flags win over the file, the file wins over the defaults.
 
+mod address;
 mod check;
 mod cpus;
 mod file;
 mod key;
 mod keys;
+mod listeners;
 mod number;
 mod print;
 mod problem;
@@ -22,12 +24,14 @@ use std::path::PathBuf;
 use ringmq_engine::Limits;
 use ringmq_storage::{Level, SEGMENT_BYTES_MAX};
 
+pub use address::{AddressError, ListenAddress, Wrapping};
 pub use key::{Key, Kind, Value};
 pub(crate) use keys::CONNECTIONS_MAX;
 pub use keys::{KEYS, LISTENER_KEYS};
 pub use number::Unit;
 pub use problem::{ConfigError, Place, Problem};
 pub use reference::reference;
+pub use ringmq_shards::ClientCertificate;
 pub use source::{FlagValue, Sources};
 
 /// What a segment is a multiple of.
@@ -36,7 +40,7 @@ const PAGE_BYTES: usize = 4096;
 const SEGMENT_BESIDES_BYTES: usize = 4096;
 
 /// Every setting of the broker. The documentation of each is in `docs/configuration.md`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Shards to run; 0 runs one on each CPU that the process may use.
     pub shards: usize,
@@ -53,6 +57,11 @@ pub struct Config {
     pub refused_filters: Vec<String>,
     /// Connections open at a time; 0 for as many as the limit on open files allows.
     pub connections_max: u32,
+    /// Milliseconds that a connection's TLS and WebSocket handshakes may take.
+    pub handshake_timeout_ms: u64,
+    /// Bytes of the largest WebSocket frame and message; 0 for what the largest packet needs. See
+    /// [`Config::frame_bytes_max`].
+    pub websocket_frame_bytes_max: u32,
     /// The program's own log.
     pub log: LogConfig,
     /// The `$SYS` topics.
@@ -61,6 +70,26 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// The way down.
     pub shutdown: ShutdownConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            data_dir: None,
+            listeners: Listeners::default(),
+            storage: StorageConfig::default(),
+            limits: Limits::default(),
+            refused_filters: Vec::new(),
+            connections_max: 0,
+            handshake_timeout_ms: ringmq_shards::RuntimeConfig::default().handshake_timeout_ms,
+            websocket_frame_bytes_max: 0,
+            log: LogConfig::default(),
+            sys: SysConfig::default(),
+            runtime: RuntimeConfig::default(),
+            shutdown: ShutdownConfig::default(),
+        }
+    }
 }
 
 /// The listeners of a configuration; none only where a program wants none.
@@ -76,18 +105,58 @@ impl Default for Listeners {
 /// One address where clients are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
-    /// The address and port; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// Whether clients that do not authenticate are let in; `None` lets them in on loopback addresses only.
+    /// Where, and what MQTT is wrapped in there.
+    pub address: ListenAddress,
+    /// Whether clients that do not authenticate are let in; `None` lets them in where only this machine's
+    /// processes reach it.
     pub allow_anonymous: Option<bool>,
+    /// The file of its certificate, for TLS.
+    pub certificate: Option<PathBuf>,
+    /// The file of the certificate's private key.
+    pub key: Option<PathBuf>,
+    /// The file of the authorities whose certificates clients show; `None` asks them for none.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients must show one; `None` is [`ClientCertificate::Required`] with a `client_ca`.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The file of the revoked certificates of clients.
+    pub client_crl: Option<PathBuf>,
+    /// Permissions of its Unix socket; `None` leaves them to the process's umask.
+    pub unix_mode: Option<u32>,
     /// What the acknowledgements to its clients promise; `None` takes the broker's level.
     pub durability: Option<Level>,
 }
 
 impl Default for ListenerConfig {
     fn default() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883));
-        Self { address, allow_anonymous: None, durability: None }
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)).into())
+    }
+}
+
+impl ListenerConfig {
+    /// One at this address, with nothing else set.
+    pub fn at(address: ListenAddress) -> Self {
+        Self {
+            address,
+            allow_anonymous: None,
+            certificate: None,
+            key: None,
+            client_ca: None,
+            client_certificate: None,
+            client_crl: None,
+            unix_mode: None,
+            durability: None,
+        }
+    }
+
+    /// Whether only clients with a good certificate get in.
+    pub fn requires_certificates(&self) -> bool {
+        let required = self.client_certificate.unwrap_or_default() == ClientCertificate::Required;
+        self.address.wrapping().has_tls() && self.client_ca.is_some() && required
+    }
+
+    /// Whether it lets in whoever reaches it, from other machines too.
+    pub fn is_open(&self) -> bool {
+        !self.address.is_local() && !self.requires_certificates()
     }
 }
 
@@ -236,6 +305,15 @@ impl Config {
     pub fn durability(&self) -> Level {
         let default = if self.data_dir.is_some() { Level::Written } else { Level::Memory };
         self.storage.durability.unwrap_or(default)
+    }
+
+    /// Bytes of the largest WebSocket frame and message: what was asked for, or what the largest packet needs.
+    pub fn frame_bytes_max(&self) -> u32 {
+        const AUTO_BYTES_MIN: u32 = 64 << 10;
+        match self.websocket_frame_bytes_max {
+            0 => self.limits.packet_bytes_max.max(AUTO_BYTES_MIN),
+            bytes => bytes,
+        }
     }
 
     /// What an acknowledgement to a client of each listener promises, in their order.

@@ -20,7 +20,7 @@ Limits that hold \"for the whole broker\" are divided evenly among its shards, r
 used up its part refuses more, even while others have room.
 
 ```toml
-# All CPUs, two addresses, sessions that survive a restart, and room for one million messages for a client
+# All CPUs, two ports and a socket, sessions that survive a restart, and room for one million messages for a client
 # that is away.
 shards = \"auto\"
 data_dir = \"/var/lib/ringmq\"
@@ -31,6 +31,10 @@ address = \"127.0.0.1:1883\"
 [[listener]]
 address = \"[::]:1884\"
 allow_anonymous = true      # whoever reaches the port is let in
+
+[[listener]]
+address = \"unix:/run/ringmq.sock\"
+unix_mode = \"0660\"
 
 [limits]
 memory_bytes_max = \"2GiB\"
@@ -61,7 +65,7 @@ fn listeners(out: &mut String) {
     out.push_str(
         "\n## `[[listener]]`\n\nOnce for each address. Without any, the broker listens on 127.0.0.1:1883. \
          `--listen`, which may be\nrepeated, replaces all listeners of the file; `--allow-anonymous` counts \
-         for every listener.\n",
+         for every listener.\n[operations.md](operations.md) shows TLS, WebSocket and Unix sockets at work.\n",
     );
     for key in LISTENER_KEYS {
         out.push_str(&entry(key, &(key.get)(&ListenerConfig::default())));
@@ -98,8 +102,9 @@ fn accepted(kind: &Kind) -> String {
             format!("Type: one of {}", words.join(", "))
         }
         Kind::Levels => "Type: a level, or levels by module".to_owned(),
-        Kind::Address => "Type: an IP address and a port".to_owned(),
+        Kind::Address => "Type: an address, as above".to_owned(),
         Kind::Path => "Type: a path".to_owned(),
+        Kind::Mode => "Type: permissions in octal, such as `\"0660\"`".to_owned(),
         Kind::Filters => "Type: topic filters, separated by commas".to_owned(),
         Kind::Bool => "Type: `true` or `false`".to_owned(),
     }

@@ -71,6 +71,8 @@ pub(super) struct Draft {
     problems: Vec<Problem>,
     file_listeners: Vec<ListenerConfig>,
     flag_listeners: Vec<ListenerConfig>,
+    /// What flags say of the TLS of their listeners.
+    flag_tls: Vec<(&'static str, Value)>,
     all_anonymous: bool,
 }
 
@@ -133,12 +135,16 @@ impl Draft {
     }
 
     fn refuse(&mut self, path: &str, kind: &Kind, written: &Written<'_>) {
+        let remedy = match &written.raw {
+            Raw::Text(text) => kind.remedy(text),
+            Raw::Value(_) | Raw::Unfit => format!("write {}", kind.expects()),
+        };
         let shown = short(written.shown);
         let subject = match written.place {
             Place::Flag(_) => shown,
             Place::File { .. } | Place::Program => format!("{path} = {shown}"),
         };
-        self.problem(written.place.clone(), format!("{subject} is not accepted: write {}", kind.expects()));
+        self.problem(written.place.clone(), format!("{subject} is not accepted: {remedy}"));
     }
 
     fn flag(&mut self, given: &FlagValue) {
@@ -147,28 +153,49 @@ impl Draft {
         if let Some(key) = KEYS.iter().find(|key| key.flag == Some(given.flag)) {
             return self.set(key, &written);
         }
-        let key = LISTENER_KEYS.iter().find(|key| key.flag == Some(given.flag));
-        let key = key.unwrap_or_else(|| panic!("no key has the flag {}", given.flag));
+        let key = listener_key(given.flag);
         match written.accepted_by(&key.kind) {
             None => self.refuse("", &key.kind, &written),
             Some(Value::Bool(answer)) => self.all_anonymous = answer,
-            Some(value) => {
+            Some(value) if key.name == "address" => {
                 let mut listener = ListenerConfig::default();
                 (key.set)(&mut listener, value);
                 self.flag_listeners.push(listener);
+            }
+            Some(value) => self.flag_tls.push((given.flag, value)),
+        }
+    }
+
+    /// Gives what flags say of TLS to those of their listeners that have it.
+    fn apply_flag_tls(&mut self) {
+        for (flag, value) in std::mem::take(&mut self.flag_tls) {
+            let key = listener_key(flag);
+            let mut is_used = false;
+            for (at, listener) in self.flag_listeners.iter_mut().enumerate() {
+                if listener.address.wrapping().has_tls() {
+                    is_used = true;
+                    (key.set)(listener, value.clone());
+                    self.origins.0.insert(listener_path(at, key.name), Place::Flag(flag));
+                }
+            }
+            if !is_used {
+                let text = "no listener of the command line has TLS: give --listen tls://127.0.0.1:8883 too, or \
+                            leave it out";
+                self.problem(Place::Flag(flag), text.to_owned());
             }
         }
     }
 
     fn finish(mut self) -> Result<Config, ConfigError> {
+        for at in 0..self.flag_listeners.len() {
+            self.origins.0.insert(listener_path(at, "address"), Place::Flag("--listen"));
+            for key in LISTENER_KEYS.iter().filter(|key| key.name != "address") {
+                self.origins.0.remove(&listener_path(at, key.name));
+            }
+        }
+        self.apply_flag_tls();
         if !self.flag_listeners.is_empty() {
             self.config.listeners.0 = self.flag_listeners;
-            for (at, _) in self.config.listeners.0.iter().enumerate() {
-                self.origins.0.insert(listener_path(at, "address"), Place::Flag("--listen"));
-                for key in LISTENER_KEYS.iter().filter(|key| key.name != "address") {
-                    self.origins.0.remove(&listener_path(at, key.name));
-                }
-            }
         } else if !self.file_listeners.is_empty() {
             self.config.listeners.0 = self.file_listeners;
         }
@@ -184,6 +211,12 @@ impl Draft {
         ConfigError::check(self.problems)?;
         Ok(self.config)
     }
+}
+
+/// The key of listeners that a flag sets.
+fn listener_key(flag: &str) -> &'static Key<ListenerConfig> {
+    let key = LISTENER_KEYS.iter().find(|key| key.flag == Some(flag));
+    key.unwrap_or_else(|| panic!("no key has the flag {flag}"))
 }
 
 /// The path of a listener's key, for [`Origins`].

@@ -5,6 +5,7 @@ import os
 import pathlib
 import queue
 import signal
+import socket
 import subprocess
 import threading
 import uuid
@@ -31,14 +32,16 @@ def binary():
 
 
 class Broker:
-    """A running broker on a free port."""
+    """A running broker on a free port, or on the listeners of its configuration."""
 
-    def __init__(self, *args):
-        command = [binary(), "--listen", "127.0.0.1:0", "--log-format", "json", *args]
+    def __init__(self, *args, listen=("--listen", "127.0.0.1:0")):
+        command = [binary(), *listen, "--log-format", "json", *args]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.log = []
+        self.log, self.logged = [], threading.Condition()
         ready = self.wait_for_log("ready")
-        self.port = int(ready["addresses"].strip("[]").rsplit(":", 1)[1])
+        # "[127.0.0.1:1883, tls://127.0.0.1:8883]", in the order of the configuration.
+        self.addresses = ready["addresses"][1:-1].split(", ")
+        self.port = int(self.addresses[0].rsplit(":", 1)[1])
         # A pipe that nobody reads would stop the broker once it is full.
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
@@ -52,7 +55,19 @@ class Broker:
         raise AssertionError(f"no line {message!r} in the log:\n{''.join(self.log)}")
 
     def _read_log(self):
-        self.log.extend(self.process.stderr)
+        for line in self.process.stderr:
+            with self.logged:
+                self.log.append(line)
+                self.logged.notify_all()
+
+    def await_log(self, message, count):
+        """Waits until so many lines of the log begin so."""
+
+        def lines():
+            return sum(json.loads(line)["fields"]["message"].startswith(message) for line in self.log)
+
+        with self.logged:
+            assert self.logged.wait_for(lambda: lines() >= count, DEADLINE_S), "".join(self.log)
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
@@ -97,8 +112,8 @@ class Client(paho.Client):
 class Peer:
     """A paho client whose events are queued, so that a test can wait for them in order."""
 
-    def __init__(self, port, version, client_id=None, clean=True, expiry_s=None, will=None, options=None):
-        self.port, self.is_v5 = port, version == "5"
+    def __init__(self, port, version, client_id=None, clean=True, expiry_s=None, will=None, options=None, via=None):
+        self.port, self.is_v5, self.via = port, version == "5", via
         # MQTT 3.1 allows 23 characters.
         self.client_id = client_id or uuid.uuid4().hex[:20]
         kwargs = {} if self.is_v5 else {"clean_session": clean}
@@ -107,8 +122,11 @@ class Peer:
             client_id=self.client_id,
             protocol=VERSIONS[version],
             reconnect_on_failure=False,
+            transport=via.paho_transport if via else "tcp",
             **kwargs,
         )
+        if via and via.context:
+            self.client.tls_set_context(via.context)
         self.connect_kwargs = {}
         if self.is_v5:
             properties = Properties(PacketTypes.CONNECT)
@@ -129,7 +147,8 @@ class Peer:
         self.client.on_message = lambda c, u, message: self.messages.put(message)
 
     def connect(self):
-        self.client.connect("127.0.0.1", self.port, keepalive=60, **self.connect_kwargs)
+        host, port = self.via.paho_address if self.via else ("127.0.0.1", self.port)
+        self.client.connect(host, port, keepalive=60, **self.connect_kwargs)
         self.client.loop_start()
         self.flags, self.reason, self.properties = self.connacks.get(timeout=DEADLINE_S)
         assert self.reason == 0, self.reason
@@ -179,7 +198,9 @@ class Peer:
 
     def die(self):
         """Cuts the connection without a DISCONNECT."""
-        self.client.socket().shutdown(2)
+        # Below TLS and WebSocket, where there are any.
+        with socket.socket(fileno=os.dup(self.client.socket().fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
         self.ended()
         self.client.loop_stop()
 
@@ -198,3 +219,18 @@ def connect(broker, version):
     for peer in peers:
         if peer.client.is_connected():
             peer.disconnect()
+
+
+@pytest.fixture(scope="session", params=[1, 2, 4], ids=lambda shards: f"{shards}shards")
+def transports(request):
+    """One broker with all kinds of listeners for all tests of a number of shards."""
+    # Which needs what is above.
+    from transports import AllTransports, Pki
+
+    pki = Pki()
+    broker = AllTransports(request.param, pki)
+    yield broker
+    broker.check_figures()
+    status = broker.stop()
+    pki.remove()
+    assert status == 0, "".join(broker.log)

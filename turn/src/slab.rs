@@ -15,10 +15,21 @@ pub struct Chunks<T> {
     chunks: Vec<Vec<T>>,
 }
 
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Chunks<T> {
     /// An empty array.
     pub fn new() -> Self {
         Self { chunks: Vec::new() }
+    }
+
+    /// Whether it holds no item.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
     }
 
     /// How many items it holds.
@@ -99,10 +110,21 @@ pub struct Slab<T> {
     len: usize,
 }
 
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Slab<T> {
     /// An empty table.
     pub fn new() -> Self {
         Self { slots: Chunks::new(), free: NONE, len: 0 }
+    }
+
+    /// Whether it holds no item.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// How many items it holds.

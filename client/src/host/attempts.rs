@@ -101,6 +101,7 @@ impl Host {
         let glue = &mut self.sessions[slot].glue;
         match glue.state {
             State::Open { conn, .. } => {
+                glue.note_stray();
                 io.close(conn);
                 self.by_conn[conn.index()] = None;
             }
@@ -130,7 +131,8 @@ impl Host {
         let glue = &mut self.sessions[slot].glue;
         glue.count_error();
         let options = glue.shared.options.clone();
-        let is_final = is_final(&why, &options.credentials);
+        let is_ours = is_taken_over(&why) && glue.find_stray();
+        let is_final = is_final(&why, &options.credentials) && !is_ours;
         let (is_store, addresses) = (matches!(why, ConnectError::Store(_)), glue.peers.len() as u16);
         if was_up && !is_store {
             (glue.attempt, glue.round) = (0, 0);
@@ -181,6 +183,10 @@ impl Host {
         if self.sessions[slot].glue.conn().is_some() {
             self.with(slot, io, |machine, sink| machine.say_disconnect(reason, sink));
         }
+        let glue = &mut self.sessions[slot].glue;
+        if glue.was_up {
+            (glue.attempt, glue.round) = (0, 0);
+        }
         self.drop_connection(slot, io);
         self.forget_connection(slot, io);
     }
@@ -221,11 +227,16 @@ impl Host {
     }
 }
 
+fn is_taken_over(why: &ConnectError) -> bool {
+    matches!(why, ConnectError::Disconnected { reason: ReasonCode::SessionTakenOver, .. })
+}
+
 /// Whether trying again is of no use: the broker's word is final.
 fn is_final(why: &ConnectError, credentials: &CredentialsSource) -> bool {
     match why {
         ConnectError::Refused {
-            reason: ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword, ..
+            reason: ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword,
+            ..
         } if matches!(credentials, CredentialsSource::Provider(_)) => false,
         ConnectError::Refused { .. } | ConnectError::Disconnected { .. } => !why.is_temporary(),
         ConnectError::Transport { .. }

@@ -10,6 +10,8 @@ mod attempts;
 mod backoff;
 mod requests;
 mod routes;
+#[cfg(test)]
+mod seeded;
 mod session;
 mod sink;
 #[cfg(test)]
@@ -20,8 +22,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use ringmq_codec::ReasonCode;
 use ringmq_turn::{
-    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Io, ShardId, Slab,
-    SyncFailure, SyncTicket, Wheel, make_room_for,
+    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectFailureKind, ConnectTicket, Core, Io, ShardId,
+    Slab, SyncFailure, SyncTicket, Wheel, make_room_for,
 };
 
 use crate::error::ConnectError;
@@ -29,7 +31,7 @@ use crate::link::{Mailbox, Publication, Request};
 use crate::machine::End;
 use backoff::Chance;
 use routes::Batches;
-use session::{Session, State};
+use session::Session;
 use sink::HostSink;
 
 /// Look into the mailbox.
@@ -82,7 +84,8 @@ impl Host {
     }
 
     /// How many sessions it runs.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.sessions.len()
     }
 
@@ -186,7 +189,8 @@ impl Host {
             && !machine.is_paused()
         {
             io.pause(conn);
-            machine.set_paused(true, &HostSink { io, conn: Some(conn), slot, glue, batches: &mut self.batches });
+            machine
+                .set_paused(true, &HostSink { io, conn: Some(conn), slot, glue, batches: &mut self.batches });
         }
         let due_ms = machine.due_ms().min(glue.due_ms());
         match glue.timer {
@@ -205,7 +209,8 @@ impl Host {
     fn put_batches(&mut self) {
         for (slot, id) in self.batches.put() {
             // It may have been removed since.
-            if let Some(session) = self.sessions.get_mut(slot).filter(|session| session.glue.shared.id == id) {
+            if let Some(session) = self.sessions.get_mut(slot).filter(|session| session.glue.shared.id == id)
+            {
                 session.glue.targets_full += 1;
                 self.touch(slot);
             }
@@ -265,7 +270,7 @@ impl Core for Host {
                 },
             },
         };
-        glue.state = State::Stopped { by_program: false };
+        glue.note_stray();
         self.lost(slot, why, io);
     }
 

@@ -85,7 +85,9 @@ impl Host {
     fn add(&mut self, shared: Arc<SessionShared>, begin: Begin, io: &mut HostIo) {
         let id = shared.id;
         debug_assert!(!self.by_id.contains_key(&id.0), "ids are not used again");
-        let machine = Machine::new(shared.options.clone(), begin.restored);
+        let is_paused = begin.is_paused;
+        let mut machine = Machine::new(shared.options.clone(), begin.restored);
+        machine.begin_at(io.now.mono_ms);
         let slot = self.sessions.insert(Session { machine, glue: Glue::new(shared, begin.peers) });
         self.by_id.insert(id.0, slot);
         self.touch(slot);
@@ -94,7 +96,11 @@ impl Host {
         }
         // Some may have been published before.
         self.pull(slot, io);
-        self.attempt(slot, io);
+        if is_paused {
+            self.sessions[slot].glue.state = State::Stopped { by_program: true };
+        } else {
+            self.attempt(slot, io);
+        }
     }
 
     /// Takes what was published.

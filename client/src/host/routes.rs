@@ -31,28 +31,40 @@ struct Routed {
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     version: u64,
-    topics: HashMap<Topic, Box<[u32]>, FixedState>,
+    topics: HashMap<Topic, Places, FixedState>,
     targets: Vec<Routed>,
 }
 
-impl Routes {
-    /// Puts a topic's targets into the table.
-    #[cold]
-    fn learn(&mut self, topic: &str, shared: &SessionShared) {
-        if self.topics.len() >= TOPICS_MAX {
-            *self = Self { version: self.version, ..Self::default() };
-        }
-        let mut found = Vec::new();
-        for target in shared.router.targets(topic) {
-            let known = self.targets.iter().position(|routed| Arc::ptr_eq(&routed.target, &target));
-            let at = known.unwrap_or_else(|| {
-                self.targets.push(Routed { target, turn: 0, batch: 0 });
-                self.targets.len() - 1
-            });
-            found.push(at as u32);
-        }
-        self.topics.insert(topic.into(), found.into());
+/// Where messages of a topic go.
+#[derive(Debug)]
+struct Places {
+    topic: Topic,
+    places: Box<[u32]>,
+}
+
+/// Puts a topic's targets into the table.
+#[cold]
+fn learn<'a>(
+    topics: &'a mut HashMap<Topic, Places, FixedState>,
+    targets: &mut Vec<Routed>,
+    topic: &str,
+    shared: &SessionShared,
+) -> &'a Places {
+    if topics.len() >= TOPICS_MAX {
+        topics.clear();
+        targets.clear();
     }
+    let mut places = Vec::new();
+    for target in shared.router.targets(topic) {
+        let known = targets.iter().position(|routed| Arc::ptr_eq(&routed.target, &target));
+        let at = known.unwrap_or_else(|| {
+            targets.push(Routed { target, turn: 0, batch: 0 });
+            targets.len() - 1
+        });
+        places.push(at as u32);
+    }
+    let topic = Topic::from(topic);
+    topics.entry(topic.clone()).or_insert(Places { topic, places: places.into() })
 }
 
 /// What a target gets of a session at the end of the turn.
@@ -107,11 +119,11 @@ impl Batches {
         if routes.version != version {
             **routes = Routes { version, ..Routes::default() };
         }
-        if !routes.topics.contains_key(arrival.topic) {
-            routes.learn(arrival.topic, shared);
-        }
         let Routes { topics, targets, .. } = &mut **routes;
-        let (topic, places) = topics.get_key_value(arrival.topic).expect("it was just learned");
+        let Places { topic, places } = match topics.get(arrival.topic) {
+            Some(known) => known,
+            None => learn(topics, targets, arrival.topic, shared),
+        };
         let Some((last, others)) = places.split_last() else { return Take::Now };
 
         let may_wait = arrival.publish.qos != QoS::AtMostOnce;

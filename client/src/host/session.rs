@@ -25,6 +25,9 @@ pub(super) enum State {
     Stopped { by_program: bool },
 }
 
+/// The most strays that are counted: so often at most another client of the same id is fought.
+const STRAYS_MAX: u8 = 16;
+
 /// What happened since the end of the last turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
@@ -59,6 +62,10 @@ pub(super) struct Glue {
     pub is_hopeless: bool,
     /// CONNACK accepted the connection.
     pub was_up: bool,
+    /// There was one before.
+    pub has_connected: bool,
+    /// CONNECTs of attempts that were given up: each may still reach the broker, and take the session over.
+    pub strays: u8,
     pub is_touched: bool,
     /// Targets that will say when they have room again.
     pub targets_full: u32,
@@ -88,6 +95,8 @@ impl Glue {
             round: 0,
             is_hopeless: true,
             was_up: false,
+            has_connected: false,
+            strays: 0,
             is_touched: false,
             targets_full: 0,
             counts: Counts::default(),
@@ -116,6 +125,20 @@ impl Glue {
             | State::Waiting { at_ms: until_ms } => until_ms,
             State::Stopped { .. } => u64::MAX,
         }
+    }
+
+    /// The connection ends; CONNECT may have been sent and not arrived.
+    pub fn note_stray(&mut self) {
+        if !self.was_up {
+            self.strays = (self.strays + 1).min(STRAYS_MAX);
+        }
+    }
+
+    /// Another CONNECT took the session over; whether that may have been one of ours.
+    pub fn find_stray(&mut self) -> bool {
+        let may_be_ours = self.strays > 0;
+        self.strays = self.strays.saturating_sub(1);
+        may_be_ours
     }
 
     /// The address in use, as it was given.
@@ -148,4 +171,4 @@ impl Glue {
 }
 
 /// Thousands of them are idle.
-const _: () = assert!(size_of::<Session>() <= 1024);
+const _: () = assert!(size_of::<Session>() <= 664);

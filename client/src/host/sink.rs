@@ -49,6 +49,9 @@ impl Sink for HostSink<'_> {
     fn connected(&mut self, connack: &ConnAck<'_>) {
         let glue = &mut *self.glue;
         glue.was_up = true;
+        if std::mem::replace(&mut glue.has_connected, true) {
+            glue.shared.metrics.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
         let bytes_max = connack.properties.packet_bytes_max.map_or(u32::MAX, NonZeroU32::get);
         glue.shared.broker_packet_bytes_max.store(bytes_max, Ordering::Relaxed);
         if let Some(information) = connack.properties.response_information {
@@ -103,10 +106,5 @@ impl Glue {
     /// A connection failed, or was lost.
     pub fn count_error(&mut self) {
         self.counts.errors += 1;
-    }
-
-    /// Another connection than the first is up.
-    pub fn count_reconnect(&self) {
-        self.shared.metrics.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -89,8 +89,10 @@ mod tests {
     #[test]
     fn topics_that_are_used_keep_their_aliases() {
         let mut aliases = AliasesOut::new(2);
-        let names: Vec<_> =
-            ["a", "b", "a", "c", "a", "b", "c"].iter().map(|topic| aliases.name(&Topic::from(*topic))).collect();
+        let names: Vec<_> = ["a", "b", "a", "c", "a", "b", "c"]
+            .iter()
+            .map(|topic| aliases.name(&Topic::from(*topic)))
+            .collect();
         use Name::{Known, New};
         assert_eq!(names, [New(1), New(2), Known(1), New(2), Known(1), New(2), New(1)]);
         assert_eq!(aliases.by_topic.len(), 2);

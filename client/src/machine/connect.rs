@@ -17,7 +17,11 @@ use crate::options::Will;
 
 impl<T> Machine<T> {
     /// A connection opened: says CONNECT.
-    pub fn open<S: Sink<Delivery = T>>(&mut self, credentials: &Credentials, sink: &mut S) -> Result<(), End> {
+    pub fn open<S: Sink<Delivery = T>>(
+        &mut self,
+        credentials: &Credentials,
+        sink: &mut S,
+    ) -> Result<(), End> {
         assert_eq!(self.phase, Phase::Down, "a session has one connection");
         self.phase = Phase::Opened;
         self.connection += 1;
@@ -63,7 +67,8 @@ impl<T> Machine<T> {
 
     /// Begins an exchange; what its method says first.
     fn begin_authenticating(&mut self) -> Result<Option<Vec<u8>>, AuthError> {
-        let Some(authenticator) = self.options.authenticator.as_ref().filter(|_| self.version().is_v5()) else {
+        let Some(authenticator) = self.options.authenticator.as_ref().filter(|_| self.version().is_v5())
+        else {
             return Ok(None);
         };
         let mut exchange = authenticator.begin();

@@ -1,7 +1,8 @@
 //! Messages of the server, and their acknowledgements. MQTT 5 sections 3.3 and 4.3.
 
 use ringmq_codec::{
-    Ack, PacketId, Publish, QoS, ReasonCode, check_name, encode_puback, encode_pubcomp, encode_pubrec,
+    Ack, PacketId, Publish, QoS, ReasonCode, Version, check_name, encode_puback, encode_pubcomp,
+    encode_pubrec,
 };
 
 use super::aliases::AliasesIn;
@@ -9,6 +10,7 @@ use super::incoming::{Hold, Novelty};
 use super::receive::malformed;
 use super::{Arrival, Fault, Machine, Phase, Sink, Take, breach};
 use crate::link::{Acknowledgement, StoreChange};
+use crate::options::SessionOptions;
 
 impl<T> Machine<T> {
     pub(super) fn on_publish<S: Sink<Delivery = T>>(
@@ -25,7 +27,7 @@ impl<T> Machine<T> {
             }
             (QoS::AtLeastOnce, Some(id)) => {
                 self.incoming.open_one();
-                check_open(self.incoming.open(), self.options.receive_maximum)?;
+                check_open(self.incoming.open(), &self.options)?;
                 match sink.message(&arrival) {
                     Take::Later { is_kept } => self.incoming.owe(id, false, Hold::Program { is_kept }),
                     Take::Now if self.incoming.is_clear() => {
@@ -38,8 +40,12 @@ impl<T> Machine<T> {
                 Ok(())
             }
             (QoS::ExactlyOnce, Some(id)) => {
+                // A server of MQTT 3.1 that lost the session does not say so. One that repeats itself does.
+                if self.options.version == Version::V31 && !publish.dup {
+                    self.incoming.forget_earlier(id);
+                }
                 let novelty = self.incoming.take(id);
-                check_open(self.incoming.open(), self.options.receive_maximum)?;
+                check_open(self.incoming.open(), &self.options)?;
                 let hold = match novelty {
                     Novelty::New => match sink.message(&arrival) {
                         Take::Later { is_kept } => Hold::Program { is_kept },
@@ -113,8 +119,7 @@ impl<T> Machine<T> {
             return breach(ReasonCode::ProtocolError, format!("PUBREL {id} came before PUBREC was sent"));
         }
         let is_known = self.incoming.release(id);
-        let reason =
-            if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         // Also when it is not known: what the store was told of its end may have been lost. The server gives the
         // id to another message once it has PUBCOMP.
         match sink.store(StoreChange::Given(id)) {
@@ -130,9 +135,10 @@ impl<T> Machine<T> {
     }
 }
 
-/// More than we said that we take. [MQTT-3.3.4-9]
-fn check_open(open: u32, receive_maximum: u16) -> Result<(), Fault> {
-    if open > u32::from(receive_maximum) {
+/// More than we said that we take, which only MQTT 5 can. [MQTT-3.3.4-9]
+fn check_open(open: u32, options: &SessionOptions) -> Result<(), Fault> {
+    let receive_maximum = options.receive_maximum;
+    if open > u32::from(receive_maximum) && options.version.is_v5() {
         return breach(
             ReasonCode::ReceiveMaximumExceeded,
             format!("more than {receive_maximum} messages are not acknowledged"),

@@ -39,7 +39,9 @@ struct Taken {
 pub(super) enum Novelty {
     New,
     /// It was taken on an earlier connection; whether the store was told.
-    Again { is_posted: bool },
+    Again {
+        is_posted: bool,
+    },
     /// It came on this connection before.
     Repeated,
 }
@@ -94,6 +96,13 @@ impl Incoming {
         }
         self.open += 1;
         Novelty::Again { is_posted: taken.is_posted }
+    }
+
+    /// A message under this id of an earlier connection is another one.
+    pub fn forget_earlier(&mut self, id: PacketId) {
+        if self.taken.get(&id).is_some_and(|taken| !taken.is_here) {
+            self.taken.remove(&id);
+        }
     }
 
     /// The store is told of a message.
@@ -192,9 +201,9 @@ impl Incoming {
         !std::mem::take(&mut self.taken).is_empty()
     }
 
-    /// How many QoS 2 messages are taken and not released.
-    pub fn taken(&self) -> usize {
-        self.taken.len()
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.owed.capacity() + self.taken.capacity() + self.completions.capacity()
     }
 
     /// Gives memory back that is not used.

@@ -18,8 +18,6 @@ pub(super) const CARRY_AHEAD_BYTES_MAX: usize = 64 * 1024;
 pub(super) const PACKET_BYTES_MAX: u32 = REMAINING_LENGTH_MAX + 5;
 /// Bytes of a string, or of binary data, in a packet.
 pub(super) const FIELD_BYTES_MAX: usize = 65_535;
-/// Queues with room for so many are kept by a session that has nothing to do.
-pub(super) const IDLE_ROOM_MAX: usize = 4;
 /// How long expired messages may stay in the queue of a session that cannot send.
 pub(super) const EXPIRY_TICK_MS: u64 = 1_000;
 

@@ -12,11 +12,12 @@
 //!
 //! invariant: an idle session owns no buffer, queue or table beyond its subscriptions.
 
-mod alive;
 mod aliases;
+mod alive;
 mod ask;
 mod connect;
 mod deliver;
+pub(crate) mod fuzzing;
 mod incoming;
 mod limits;
 mod publish;
@@ -38,8 +39,8 @@ use crate::auth::{AuthError, Exchange};
 use crate::error::Error;
 use crate::link::{Outcome, Publication, Restored, StoreChange};
 use crate::options::SessionOptions;
-use alive::Clock;
 use aliases::{AliasesIn, AliasesOut};
+use alive::Clock;
 use incoming::Incoming;
 use subscriptions::Subscriptions;
 use window::{Stage, Window};
@@ -294,6 +295,21 @@ impl<T> Machine<T> {
         self
     }
 
+    /// What was restored has lived until now.
+    pub fn begin_at(&mut self, now_ms: u64) {
+        for at in 0..self.window.len() {
+            if let Some(publication) = &mut self.window.at(at).publication {
+                publication.since_ms = now_ms;
+            }
+        }
+        for at in 0..self.queue.len() {
+            let publication = &mut self.queue[at];
+            publication.since_ms = now_ms;
+            let message_expiry_s = publication.message.message_expiry_s;
+            self.note_expiry(now_ms, message_expiry_s);
+        }
+    }
+
     fn version(&self) -> Version {
         self.options.version
     }
@@ -311,6 +327,13 @@ impl<T> Machine<T> {
     /// Publications whose outcome was not told.
     pub fn unsettled(&self) -> usize {
         self.queue.len() + self.window.in_flight()
+    }
+
+    /// Items that its buffers, queues and tables have room for, its subscriptions left out.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        let Self { queue, storing, carry, window, incoming, .. } = self;
+        queue.capacity() + storing.capacity() + carry.capacity() + window.room() + incoming.room()
     }
 
     /// The driver stopped reading the connection, or reads it again.
@@ -374,7 +397,7 @@ impl<T> Machine<T> {
 
     /// Gives memory back that an idle session does not need.
     fn shrink(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > limits::IDLE_ROOM_MAX {
+        if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
         if self.storing.is_empty() {
@@ -391,4 +414,4 @@ fn id_of<T>(publication: &Publication<T>) -> PacketId {
 }
 
 /// Many of them are idle.
-const _: () = assert!(size_of::<Machine<usize>>() <= 704);
+const _: () = assert!(size_of::<Machine<usize>>() <= 480);

@@ -1,8 +1,6 @@
 //! Publications on their way to the server, and what it answers. MQTT 5 sections 3.3 to 3.7.
 
-use ringmq_codec::{
-    Ack, PacketId, PayloadFormat, Property, PublishHeader, QoS, ReasonCode, encode_pubrel,
-};
+use ringmq_codec::{Ack, PacketId, PayloadFormat, Property, PublishHeader, QoS, ReasonCode, encode_pubrel};
 
 use super::aliases::Name;
 use super::limits::{FIELD_BYTES_MAX, SHARED_PAYLOAD_BYTES_MIN};
@@ -17,9 +15,10 @@ const ALIAS_BYTES: usize = 3 + 2;
 
 /// Whether a publication's life is over.
 pub(super) fn is_expired<T>(publication: &Publication<T>, now_ms: u64) -> bool {
-    publication.message.message_expiry_s.is_some_and(|seconds| {
-        now_ms.saturating_sub(publication.since_ms) >= u64::from(seconds) * 1000
-    })
+    publication
+        .message
+        .message_expiry_s
+        .is_some_and(|seconds| now_ms.saturating_sub(publication.since_ms) >= u64::from(seconds) * 1000)
 }
 
 /// What is left of a publication's life, in whole seconds, rounded up. [MQTT-3.3.2-6]
@@ -341,7 +340,7 @@ impl<T> Machine<T> {
         if !session_present {
             self.lose_flights(sink);
         }
-        let limit = self.options.inflight_messages_max.min(self.server.receive_maximum);
+        let limit = self.options.inflight_messages_max.max(1).min(self.server.receive_maximum);
         self.window.begin(limit);
         let posted_anew = self.storing.is_empty();
         for at in 0..self.window.len() {
@@ -402,7 +401,8 @@ fn check_field(what: &'static str, bytes: usize, given: &str) -> Result<(), Erro
 
 /// Appends the properties that a message carries.
 fn put_properties(properties: &MessageProperties, out: &mut Vec<u8>) -> Result<(), Error> {
-    let MessageProperties { payload_is_text, content_type, response_topic, correlation_data, user } = properties;
+    let MessageProperties { payload_is_text, content_type, response_topic, correlation_data, user } =
+        properties;
     if *payload_is_text {
         Property::PayloadFormatIndicator(PayloadFormat::Utf8).encode(out);
     }

@@ -56,10 +56,6 @@ impl<T> Default for Window<T> {
 }
 
 impl<T> Window<T> {
-    pub fn is_empty(&self) -> bool {
-        self.flights.is_empty()
-    }
-
     /// Whether every flight of earlier connections was sent again.
     pub fn is_all_sent(&self) -> bool {
         self.cursor == self.flights.len()
@@ -86,7 +82,6 @@ impl<T> Window<T> {
         debug_assert!(self.is_all_sent(), "what was sent before comes first");
         self.place(number, Stage::Publish, publication);
         let flight = self.flights.back_mut().expect("it was just placed");
-        flight.is_repeat = false;
         flight.is_open = true;
         self.open += 1;
         self.cursor = self.flights.len();
@@ -111,7 +106,12 @@ impl<T> Window<T> {
                 publication: None,
             });
         }
-        self.flights.push_back(Flight { stage, is_repeat: true, is_open: false, publication: Some(publication) });
+        self.flights.push_back(Flight {
+            stage,
+            is_repeat: true,
+            is_open: false,
+            publication: Some(publication),
+        });
     }
 
     /// The place of the flight under an id, unless it is done.
@@ -201,6 +201,11 @@ impl<T> Window<T> {
         self.flights.iter().filter(|flight| flight.stage != Stage::Done).count()
     }
 
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.flights.capacity()
+    }
+
     /// Gives memory back, if nothing is in flight.
     pub fn shrink(&mut self) {
         if self.flights.is_empty() {
@@ -233,7 +238,7 @@ mod tests {
         assert!(!window.has_room(Number(last + SPAN_MAX)), "its id is the first one's");
         let first = window.find(Number(last).packet_id()).expect("it is in flight");
         window.finish(first);
-        assert!(window.is_empty() && window.has_room(Number(last + SPAN_MAX)));
+        assert!(window.len() == 0 && window.has_room(Number(last + SPAN_MAX)));
     }
 
     #[test]

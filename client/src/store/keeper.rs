@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::threads::{Errand, Line};
@@ -72,8 +72,8 @@ pub(crate) struct Keeper {
     name: Arc<str>,
     mailbox: Arc<Mailbox>,
     line: Arc<Line>,
-    /// None once it is closed.
-    store: Mutex<Option<Arc<dyn SessionStore>>>,
+    /// None once it is closed, which waits for calls that are under way.
+    store: RwLock<Option<Box<dyn SessionStore>>>,
     posted: Mutex<Posted>,
     putting: Mutex<Putting>,
     /// Numbers from which on something may have been kept by a call that failed, and how many: for who leads.
@@ -113,17 +113,13 @@ impl Keeper {
             name,
             mailbox,
             line,
-            store: Mutex::new(Some(Arc::from(store))),
+            store: RwLock::new(Some(store)),
             posted: Mutex::default(),
             putting: Mutex::default(),
             doubtful: Mutex::default(),
             ending: Mutex::default(),
             ended: (Mutex::default(), Condvar::new()),
         }
-    }
-
-    fn store(&self) -> Result<Arc<dyn SessionStore>, Error> {
-        lock(&self.store).clone().ok_or(Error::Gone)
     }
 
     /// Puts what waits, some of it, and lets the next one lead. What became of the publication of who leads.
@@ -196,9 +192,10 @@ impl Keeper {
 
     /// Puts publications and queues them, all or none.
     fn put_some(&self, session: &SessionShared, publications: &mut Vec<Publication>) -> Result<(), Error> {
-        let store = self.store()?;
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let store = store.as_deref().ok_or(Error::Gone)?;
         let first = session.next_number();
-        self.clear_doubtful(&*store)?;
+        self.clear_doubtful(store)?;
         let mut entries = Vec::with_capacity(publications.len());
         for (publication, number) in publications.iter_mut().zip(first.0..) {
             publication.number = Some(Number(number));
@@ -224,7 +221,8 @@ impl Keeper {
 
     /// Carries out what was posted, on the store's thread. After a failure it is to be tried again.
     pub fn carry_out(&self) -> Result<(), StoreError> {
-        let Ok(store) = self.store() else { return Ok(()) };
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(store) = store.as_deref() else { return Ok(()) };
         let (mut changes, count) = {
             let mut posted = lock(&self.posted);
             (std::mem::take(&mut posted.changes), posted.count)
@@ -263,25 +261,25 @@ impl Keeper {
     /// Ends it, if that was asked for, on the store's thread. Whether it has ended.
     pub fn end(&self) -> bool {
         let Some(ending) = lock(&self.ending).take() else { return false };
-        let outcome = match (ending, self.store()) {
+        let mut held = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        let store = held.take();
+        drop(held);
+        let outcome = match (ending, &store) {
             (Ending::Close, store) => {
-                if let Some(error) = store.ok().and_then(|store| self.clear_doubtful(&*store).err()) {
+                if let Some(error) = store.as_deref().and_then(|store| self.clear_doubtful(store).err()) {
                     tracing::warn!("session {}: {error}", self.name);
                 }
                 let left = lock(&self.posted).changes.len();
                 if left > 0 {
                     // Nothing that was promised rests on them: the broker is asked again.
-                    tracing::warn!(
-                        "session {}: {left} changes could not be stored before its end",
-                        self.name
-                    );
+                    tracing::warn!("session {}: {left} changes could not be stored before its end", self.name);
                 }
                 Ok(())
             }
-            (Ending::Erase, Ok(store)) => guarded(&self.name, || store.remove()).map_err(Error::Store),
-            (Ending::Erase, Err(gone)) => Err(gone),
+            (Ending::Erase, Some(store)) => guarded(&self.name, || store.remove()).map_err(Error::Store),
+            (Ending::Erase, None) => Err(Error::Gone),
         };
-        *lock(&self.store) = None;
+        drop(store);
         *lock(&self.ended.0) = Some(outcome);
         self.ended.1.notify_all();
         true

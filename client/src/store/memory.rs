@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use ringmq_codec::PacketId;
 
+use super::encoding::{expires_at_ms, left_s, wall_ms};
 use super::{Number, Restored, SessionStore, Store, StoreChange, StoreError, Wanted};
 use crate::message::Message;
 
@@ -24,8 +25,8 @@ impl Default for MemoryBounds {
     }
 }
 
-/// A publication that is kept; none once PUBREC came.
-type Kept = Option<Message>;
+/// A publication that is kept, and when its life ends; none once PUBREC came.
+type Kept = Option<(Message, u64)>;
 
 /// A session as it is kept.
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ const STORE: &str = "the store in memory";
 impl Sessions {
     /// Accounts for a message that is not kept any more.
     fn forget(&mut self, kept: Kept) {
-        if let Some(message) = kept {
+        if let Some((message, _)) = kept {
             self.messages -= 1;
             self.bytes -= charged_bytes(&message);
         }
@@ -158,9 +159,13 @@ impl SessionStore for MemorySession {
     fn restore(&self) -> Result<Restored, StoreError> {
         let mut sessions = self.shared.lock();
         let session = sessions.by_name.entry_ref(&*self.name).or_default();
-        let one = |(number, kept): (&Number, &Kept)| {
-            let is_released = kept.is_none();
-            (*number, kept.clone().unwrap_or_default(), is_released)
+        let now_ms = wall_ms();
+        let one = |(number, kept): (&Number, &Kept)| match kept {
+            Some((message, expires_at_ms)) => {
+                let message_expiry_s = left_s(*expires_at_ms, now_ms);
+                (*number, Message { message_expiry_s, ..message.clone() }, false)
+            }
+            None => (*number, Message::default(), true),
         };
         Ok(Restored {
             publications: session.publications.iter().map(one).collect(),
@@ -174,6 +179,7 @@ impl SessionStore for MemorySession {
     fn put(&self, publications: &[(Number, Message)]) -> Result<(), StoreError> {
         let MemoryBounds { messages_max, bytes_max } = self.shared.bounds;
         let bytes: usize = publications.iter().map(|(_, message)| charged_bytes(message)).sum();
+        let now_ms = wall_ms();
         let mut sessions = self.shared.lock();
         let (more_messages, more_bytes) = (sessions.messages + publications.len(), sessions.bytes + bytes);
         if more_messages > messages_max || more_bytes > bytes_max {
@@ -183,7 +189,10 @@ impl SessionStore for MemorySession {
         for (number, message) in publications {
             let session = sessions.by_name.entry_ref(&*self.name).or_default();
             session.next = session.next.max(number.0 + 1);
-            let replaced = session.publications.insert(*number, Some(message.clone())).flatten();
+            let replaced = session
+                .publications
+                .insert(*number, Some((message.clone(), expires_at_ms(message, now_ms))))
+                .flatten();
             sessions.forget(replaced);
         }
         (sessions.messages, sessions.bytes) =

@@ -13,10 +13,14 @@
 //! A store that fails says so: to who publishes, as an [`crate::Error::Store`]; to who watches events, where it
 //! fails at anything else. Nothing goes on without the store in the meantime.
 
+mod encoding;
 mod error;
+mod file;
 mod keeper;
 mod kept;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod threads;
 
 use std::fmt;
@@ -25,9 +29,13 @@ use std::time::Duration;
 use crate::message::Message;
 
 pub use error::StoreError;
+pub use file::{Durability, File, FileOptions};
 pub(crate) use kept::PUBLICATION_IDS;
 pub use kept::{Number, Restored, StoreChange, Wanted};
 pub use memory::{Memory, MemoryBounds};
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisOptions};
+pub use ringmq_storage::LogFigures;
 pub(crate) use threads::Stores;
 
 /// Keeps sessions by name.
@@ -63,10 +71,13 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// time as [`SessionStore::apply`], which then is about earlier publications.
     fn put(&self, publications: &[(Number, Message)]) -> Result<(), StoreError>;
 
-    /// Carries out changes, in order. Some may have been carried out before, and what they are about may be
-    /// unknown.
+    /// Carries out changes, in order. After a failure they are repeated, with those that came since behind them, so
+    /// some may have been carried out before; what they are about may be unknown.
     fn apply(&self, changes: &[StoreChange]) -> Result<(), StoreError>;
 
     /// Forgets the session, as if it had never been.
     fn remove(&self) -> Result<(), StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,4 +11,5 @@ mod retained;
 mod session;
 mod shared;
 mod subscribe;
+mod transport;
 mod will;

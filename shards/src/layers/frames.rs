@@ -56,8 +56,8 @@ pub(super) enum Heard {
     Nothing,
     /// It wants this back.
     Ping(Vec<u8>),
-    /// It says goodbye, with this payload, which is good to be sent back.
-    Close(Vec<u8>),
+    /// It says goodbye, with this code if any.
+    Close(Option<u16>),
 }
 
 /// Reads frames from pieces of any size.
@@ -127,7 +127,7 @@ impl Reader {
                     self.place = Place::START;
                     match opcode {
                         PING => return Ok(Heard::Ping(payload)),
-                        CLOSE => return closed(payload),
+                        CLOSE => return closed(&payload),
                         // Nobody asked for it here, and nobody minds.
                         _ => debug_assert_eq!(opcode, PONG),
                     }
@@ -231,22 +231,23 @@ fn header_bytes(header: &[u8]) -> usize {
 }
 
 /// A whole close frame.
-fn closed(payload: Vec<u8>) -> Result<Heard, Breach> {
-    match &payload[..] {
-        [] => {}
-        [_] => return Err(Breach::protocol("a close frame with half a code")),
-        [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-                return Err(Breach::protocol("a close frame with a code that must not be sent"));
-            }
-            if std::str::from_utf8(reason).is_err() {
-                let breach = Breach::protocol("a close frame whose reason is not UTF-8");
-                return Err(Breach { code: CLOSE_NOT_UTF8, ..breach });
-            }
-        }
+fn closed(payload: &[u8]) -> Result<Heard, Breach> {
+    let [high, low, reason @ ..] = payload else {
+        return if payload.is_empty() {
+            Ok(Heard::Close(None))
+        } else {
+            Err(Breach::protocol("a close frame with half a code"))
+        };
+    };
+    let code = u16::from_be_bytes([*high, *low]);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Breach::protocol("a close frame with a code that must not be sent"));
     }
-    Ok(Heard::Close(payload))
+    if std::str::from_utf8(reason).is_err() {
+        let breach = Breach::protocol("a close frame whose reason is not UTF-8");
+        return Err(Breach { code: CLOSE_NOT_UTF8, ..breach });
+    }
+    Ok(Heard::Close(Some(code)))
 }
 
 /// The most bytes that so many become in frames.

@@ -19,6 +19,8 @@ pub(super) struct WebSocket {
     pong: Option<Box<[u8]>>,
     close_sent: bool,
     close_received: bool,
+    /// The code to say goodbye with.
+    code: Option<u16>,
 }
 
 impl WebSocket {
@@ -33,7 +35,8 @@ impl WebSocket {
 
     fn new(greeting: Greeting, reader: Reader, masks: Option<Masks>) -> Self {
         let greeting = Some(Box::new(greeting));
-        Self { greeting, reader, masks, pong: None, close_sent: false, close_received: false }
+        let code = Some(frames::CLOSE_NORMAL);
+        Self { greeting, reader, masks, pong: None, close_sent: false, close_received: false, code }
     }
 
     pub fn is_ready(&self) -> bool {
@@ -64,13 +67,14 @@ impl WebSocket {
             match self.reader.read(&mut bytes, plain) {
                 Ok(Heard::Nothing) => break,
                 Ok(Heard::Ping(payload)) => self.pong = Some(payload.into()),
-                Ok(Heard::Close(payload)) => {
+                Ok(Heard::Close(code)) => {
                     self.close_received = true;
-                    // The same code says that it was understood; the reason need not come back.
-                    self.close(&payload[..payload.len().min(2)], out);
+                    // The same code will say that it was understood, once the core has said the rest.
+                    self.code = code;
                 }
                 Err(Breach { code, fault }) => {
-                    self.close(&code.to_be_bytes(), out);
+                    self.code = Some(code);
+                    self.close(out);
                     return Err(fault);
                 }
             }
@@ -78,7 +82,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Frames pieces of the core. After a goodbye of either side they go nowhere.
+    /// Frames pieces of the core. After our goodbye they go nowhere; a peer that said its own may still read.
     pub fn send<'a>(&mut self, bytes: usize, pieces: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
         if !self.close_sent {
             frames::write_data(bytes, pieces, self.masks.as_mut(), out);
@@ -87,12 +91,14 @@ impl WebSocket {
 
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if self.is_ready() {
-            self.close(&frames::CLOSE_NORMAL.to_be_bytes(), out);
+            self.close(out);
         }
     }
 
-    fn close(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+    fn close(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.close_sent, true) {
+            let code = self.code.map(u16::to_be_bytes);
+            let payload = code.as_ref().map_or(&[][..], |code| code);
             frames::write_control(CLOSE, payload, self.masks.as_mut(), out);
         }
     }

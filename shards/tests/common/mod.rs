@@ -1,6 +1,10 @@
 //! What the tests of real sockets share: a core made of closures' worth of behaviour, and a runtime.
 #![allow(dead_code, clippy::unwrap_used, reason = "not every test binary uses all of it")]
 
+pub mod dialler;
+pub mod sorter;
+pub mod wrapped;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;

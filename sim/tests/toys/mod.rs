@@ -16,6 +16,7 @@ pub trait Toy {
     fn received(&mut self, _conn: ConnId, _bytes: &[u8], _io: &mut ToyIo) {}
     fn drained(&mut self, _conn: ConnId, _io: &mut ToyIo) {}
     fn closed(&mut self, _conn: ConnId, _reason: CloseReason, _io: &mut ToyIo) {}
+    fn turned_away(&mut self, _listener: ListenerId, _why: TurnedAway, _io: &mut ToyIo) {}
     fn message(&mut self, _from: ShardId, _message: u64, _io: &mut ToyIo) {}
     fn command(&mut self, _command: u64, _io: &mut ToyIo) {}
     fn synced(&mut self, _ticket: SyncTicket, _outcome: Result<Duration, SyncFailure>, _io: &mut ToyIo) {}
@@ -56,6 +57,9 @@ impl<T: Toy> Core for Run<T> {
     }
     fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut ToyIo) {
         self.0.closed(conn, reason, io);
+    }
+    fn turned_away(&mut self, listener: ListenerId, why: TurnedAway, io: &mut ToyIo) {
+        self.0.turned_away(listener, why, io);
     }
     fn message(&mut self, from: ShardId, message: u64, io: &mut ToyIo) {
         self.0.message(from, message, io);

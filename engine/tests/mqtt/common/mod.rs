@@ -12,6 +12,8 @@
 //! killed | killed 10s                its process is lost with all connections; the next one begins, at once
 //!                                    or later, with what is on the disk
 //! power lost | power lost 10s        likewise, but of what was not synced anything may be lost
+//! a misbehaves frame_text            a transport ends its connection for this fault
+//! turned away timed_out              a transport ends one that the broker has not heard of
 //! syncs fail | syncs work            what the disk is asked to sync
 //! the disk is full | has room        no more segments can be made, or they can again
 //! ledger delivered=1 offline=2       the sums over all shards, since the last start
@@ -31,10 +33,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ringmq_codec::{Decoded, Version, frame};
-use ringmq_engine::{DropReason, Engine, Ledger, Traffic};
+use ringmq_engine::{DropReason, Engine, Ledger, Traffic, TransportEnds};
 use ringmq_sim::{ClientId, Crash, START, World};
 use ringmq_storage::{Log, LogFigures};
-use ringmq_turn::ConnInfo;
+use ringmq_turn::{ConnInfo, ListenerId, ShardId, TurnedAway};
 
 use log::{Disks, Room, TestLog};
 
@@ -163,11 +165,19 @@ impl Broker {
             self.die(self.setup.killed_by, milliseconds(down));
         } else if let Some(down) = action.strip_prefix("power lost") {
             self.die(Crash::PowerLoss, milliseconds(down));
+        } else if let Some(why) = action.strip_prefix("turned away ") {
+            // Whichever shard it happens to: the last.
+            let shard = ShardId::new(self.world.shard_count() - 1);
+            self.world.turn_away(shard, ListenerId(0), reason(why));
         } else if !self.act_for_all(action) {
             let (name, what) = action.split_once(' ').expect("a name, and what it does");
             match what.split_once(' ') {
                 Some(("<", packet)) => self.send(name, packet),
                 Some(("<<", packet)) => return self.keep_back(name, packet),
+                Some(("misbehaves", how)) => match reason(how) {
+                    TurnedAway::Fault(fault) => self.world.misbehave(self.client(name), fault),
+                    TurnedAway::TimedOut | TurnedAway::Gone => panic!("{how} is no fault"),
+                },
                 _ => self.act_as(name, what),
             }
         }
@@ -375,6 +385,9 @@ impl Broker {
             "message_bytes" => self.log_figures().live_bytes,
             "partial_bytes" => traffic.partial_bytes,
             _ => {
+                if let Some((_, count)) = traffic.transport_ends.all().find(|(reason, _)| *reason == name) {
+                    return count;
+                }
                 let reason = DropReason::ALL.into_iter().find(|reason| reason.name() == name);
                 ledger.dropped(reason.unwrap_or_else(|| panic!("no figure is called {name}")))
             }
@@ -432,6 +445,12 @@ impl Broker {
         self.world.send(client, &encode::encode(Version::V5, "DISCONNECT"));
         self.world.run_until_idle();
     }
+}
+
+/// Why a transport ended a connection, by its name.
+fn reason(name: &str) -> TurnedAway {
+    let named = TransportEnds::REASONS.into_iter().find(|(_, known)| *known == name);
+    named.unwrap_or_else(|| panic!("no transport ends a connection for {name}")).0
 }
 
 /// `1500ms` or `10s`; nothing is no time.

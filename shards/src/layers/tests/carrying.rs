@@ -93,9 +93,13 @@ fn either_side_may_say_goodbye() {
             carry(first, second, &mut whole);
             assert_eq!(second.take(), b"the last", "{kind:?}");
             assert!(second.layers.has_ended() && !first.layers.has_ended(), "{kind:?}");
+            // It may still say something, which under TLS the first one would not look at.
+            second.send(b"an answer");
             second.layers.finish();
             assert!(second.layers.has_wire(), "{kind:?}");
             carry(second, first, &mut whole);
+            let expected: &[u8] = if kind == Kind::WebSocket { b"an answer" } else { b"" };
+            assert_eq!(first.take(), expected, "{kind:?}");
             // Who has said goodbye in TLS listens no more: the socket's end comes next.
             assert_eq!(first.layers.has_ended(), kind == Kind::WebSocket, "{kind:?}");
             // Nothing breaks when a core has not heard of the end yet.

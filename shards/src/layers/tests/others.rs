@@ -102,6 +102,7 @@ fn tungstenite_talks_to_our_server() {
     check(&stream, client);
 }
 
+/// [MQTT-6.0.0-3], [MQTT311-6.0.0-3]
 #[test]
 fn tungstenite_talks_to_our_client() {
     let peer = Peer { websocket: Some(WebSocketPath::default()), ..Peer::tcp("localhost", 8083) };
