@@ -297,9 +297,9 @@ impl Core for Load {
         let now_ns = self.clock.now_ns();
         self.run_timers(io);
         self.rejoin(now_ns, io);
+        self.look_at_clock(now_ns, io);
         self.go_on(now_ns, io);
         self.cross(io);
-        self.look_at_clock(now_ns, io);
         self.plan_next_turn(now_ns, io);
     }
 

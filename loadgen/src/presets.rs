@@ -251,6 +251,7 @@ impl Options {
             self.connect(1),
             Step::Subscribe { groups: vec![1] },
             Step::Receive,
+            Step::Disconnect { groups: vec![1] },
             Step::Clear { groups: vec![0] },
         ];
         Ok(self.scenario("retained", vec![sending, hearing], steps))

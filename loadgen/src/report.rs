@@ -94,6 +94,8 @@ pub struct Phase {
     pub offered: Option<f64>,
     /// Connections that were open at its end.
     pub connections: u64,
+    /// How much more memory that no file backs the broker had at its end than when the run began, in bytes.
+    pub broker_grown_bytes: i64,
     /// Whether it is the one that the run is about.
     pub is_main: bool,
 }

@@ -81,6 +81,10 @@ struct Runner<'a> {
     /// All that was counted.
     totals: Sample,
     broker_pid: Option<u32>,
+    /// Of the copies that the broker keeps, those that somebody came for.
+    kept_awaited: u64,
+    /// The broker when the run began.
+    first_usage: Option<process::Usage>,
     report: Report,
 }
 
@@ -143,6 +147,8 @@ pub fn run(scenario: Scenario, asked: Asked<'_>, watcher: &mut dyn Watcher) -> R
         step: 0,
         totals: Sample::default(),
         broker_pid,
+        kept_awaited: 0,
+        first_usage: broker_pid.and_then(|pid| process::look(pid, 0)),
         report,
     };
     runner.send_all(&Command::Begin(ids));

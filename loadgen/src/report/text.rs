@@ -158,6 +158,10 @@ pub(crate) fn memory_text(cost: &Cost, phase: &Phase) -> Option<String> {
     } else if phase.counts.subscribed > 0 && grown > 0 {
         let each = grown as u64 / phase.counts.subscribed.max(1);
         let _ = write!(words, ", grown by {} or {} a subscription", bytes(grown as u64), bytes(each));
+    } else if phase.broker_grown_bytes > 0 && phase.connections > 0 && phase.name == "hold" {
+        let all = phase.broker_grown_bytes as u64;
+        let each = bytes(all / phase.connections);
+        let _ = write!(words, ", {} more than before the run, or {each} a connection", bytes(all));
     } else if grown.unsigned_abs() > 1 << 20 {
         let verb = if grown > 0 { "grown" } else { "shrunk" };
         let _ = write!(words, ", {verb} by {}", bytes(grown.unsigned_abs()));

@@ -245,6 +245,9 @@ impl Runner<'_> {
     /// Leads a step from its start to its end.
     fn lead(&mut self, part: Part) -> report::Phase {
         self.step += 1;
+        if part.awaits && !matches!(part.task, Task::Publish { .. }) {
+            self.kept_awaited = self.totals.counts.kept;
+        }
         if !part.is_silent {
             self.watcher.begins(&part.name);
         }
@@ -273,10 +276,10 @@ impl Runner<'_> {
         self.finish(part, gathered)
     }
 
-    /// Copies that have not come.
+    /// Copies that should come now and have not; what the broker keeps for those who are away is not among them.
     fn under_way(&self) -> i64 {
         let counts = &self.totals.counts;
-        (counts.expected + counts.kept) as i64 - (counts.received - counts.duplicates) as i64
+        (counts.expected + self.kept_awaited) as i64 - (counts.received - counts.duplicates) as i64
     }
 
     /// Until all cores are done, the time is over, or nothing happens any more.
@@ -396,6 +399,7 @@ impl Runner<'_> {
         };
         let seconds = end_ns.saturating_sub(gathered.times.measured_ns) as f64 / 1e9;
         let counts = &self.totals.counts;
+        let connections = counts.connected.saturating_sub(counts.connections_lost);
         let mut phase = report::Phase {
             name: part.name,
             seconds,
@@ -406,11 +410,12 @@ impl Runner<'_> {
                 .filter_map(|kind| Some(report::Times::of(kind.name(), gathered.measured.times(kind)?)))
                 .collect(),
             intervals: gathered.intervals.closed,
+            broker_grown_bytes: self.grown_bytes(after.0.as_ref()),
             broker: before.0.zip(after.0).map(|(before, after)| Cost::between(&before, &after)),
             generator: Cost::between(&before.1, &after.1),
             verdict: None,
             offered: part.offered,
-            connections: counts.connected.saturating_sub(counts.connections_lost),
+            connections,
             is_main: part.is_main,
         };
         let is_working = phase.counts.received + phase.counts.sent + phase.counts.pings > 0;
@@ -421,6 +426,12 @@ impl Runner<'_> {
             self.report.phases.push(phase.clone());
         }
         phase
+    }
+
+    /// How much the broker's memory grew since the run began.
+    fn grown_bytes(&mut self, now: Option<&Usage>) -> i64 {
+        let Some(now) = now else { return 0 };
+        now.anonymous_bytes as i64 - self.first_usage.as_ref().map_or(now.anonymous_bytes, |it| it.anonymous_bytes) as i64
     }
 
     fn judge(&self, phase: &report::Phase) -> crate::verdict::Verdict {
