@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use ringmq_client::parts::Machine;
 use ringmq_turn::{
-    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectTicket, Core, Io, PeerId, ShardId, SyncFailure, SyncTicket,
-    Wheel,
+    CloseReason, ConnId, ConnInfo, ConnectFailure, ConnectTicket, Core, Io, PeerId, ShardId, SyncFailure,
+    SyncTicket, Wheel,
 };
 
 use crate::check::Run;
@@ -247,7 +247,13 @@ impl Core for Load {
         unreachable!("nobody is listened for");
     }
 
-    fn connected(&mut self, ticket: ConnectTicket, conn: ConnId, _remote: Option<SocketAddr>, io: &mut LoadIo) {
+    fn connected(
+        &mut self,
+        ticket: ConnectTicket,
+        conn: ConnId,
+        _remote: Option<SocketAddr>,
+        io: &mut LoadIo,
+    ) {
         self.dialled(ticket, conn, io);
     }
 

@@ -46,7 +46,8 @@ impl<'a> Course<'a> {
             Step::Disconnect { groups } => {
                 for at in groups {
                     let group = &self.scenario.groups[*at];
-                    let is_kept = !group.clean_start && (group.version != Version::V5 || group.session_expiry_s > 0);
+                    let is_kept =
+                        !group.clean_start && (group.version != Version::V5 || group.session_expiry_s > 0);
                     self.groups[*at].is_connected = false;
                     self.groups[*at].is_subscribed &= is_kept;
                 }
@@ -65,7 +66,8 @@ impl<'a> Course<'a> {
 
     /// Who gets what these groups publish now.
     pub fn audience(&self, publishing: &[usize]) -> Audience {
-        let is_retained = |at: &usize| self.scenario.groups[*at].publish.as_ref().is_some_and(|publish| publish.retain);
+        let is_retained =
+            |at: &usize| self.scenario.groups[*at].publish.as_ref().is_some_and(|publish| publish.retain);
         let are_retained = publishing.iter().all(is_retained);
         let mut audience = Audience::default();
         for (at, standing) in self.groups.iter().enumerate() {

@@ -11,7 +11,9 @@ use toml::Spanned;
 use crate::pattern::Pattern;
 use crate::payload::Size;
 use crate::presets::{self, Options};
-use crate::scenario::{Expect, Group, Limit, Pace, Pick, Publish, Scenario, Settings, Step, Subscribe, Target};
+use crate::scenario::{
+    Expect, Group, Limit, Pace, Pick, Publish, Scenario, Settings, Step, Subscribe, Target,
+};
 
 /// A file that names every key.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -33,9 +35,11 @@ pub fn parse(text: &str, name: &str) -> Result<Scenario, String> {
         groups.push(group);
     }
     if groups.is_empty() {
-        return Err("there is no group of clients: write [[group]] with a name and what it publishes or subscribes \
+        return Err(
+            "there is no group of clients: write [[group]] with a name and what it publishes or subscribes \
                     to; `ringmq bench run --example` prints a whole file"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let mut steps = Vec::new();
     for raw in &file.step {
@@ -307,7 +311,8 @@ impl RawGroup {
         Ok(Group {
             name: self.name.clone(),
             count: self.count.unwrap_or(1),
-            client_id: Pattern::parse(self.client_id.as_deref().unwrap_or(presets::CLIENT_ID)).map_err(of_group)?,
+            client_id: Pattern::parse(self.client_id.as_deref().unwrap_or(presets::CLIENT_ID))
+                .map_err(of_group)?,
             version: match self.mqtt.unwrap_or(Mqtt::V311) {
                 Mqtt::V31 => Version::V31,
                 Mqtt::V311 => Version::V311,
@@ -423,8 +428,12 @@ impl RawStep {
                 limit: match (self.time, self.messages) {
                     (Some(time), None) => Limit::Time(time.0),
                     (None, Some(messages)) => Limit::Messages(messages),
-                    (None, None) => return Err("write how long, time = \"10s\", or how much, messages = 1000".to_owned()),
-                    (Some(_), Some(_)) => return Err("both time and messages: write one of the two".to_owned()),
+                    (None, None) => {
+                        return Err("write how long, time = \"10s\", or how much, messages = 1000".to_owned());
+                    }
+                    (Some(_), Some(_)) => {
+                        return Err("both time and messages: write one of the two".to_owned());
+                    }
                 },
                 warm_up: or_zero(&self.warm_up),
                 ramp: or_zero(&self.ramp),
@@ -434,7 +443,9 @@ impl RawStep {
             Deed::Forget => Step::Forget { groups: groups()? },
             Deed::Clear => Step::Clear { groups: groups()? },
             Deed::Hold => Step::Hold { time: self.time()? },
-            Deed::Ping => Step::Ping { groups: groups()?, time: self.time()?, warm_up: or_zero(&self.warm_up) },
+            Deed::Ping => {
+                Step::Ping { groups: groups()?, time: self.time()?, warm_up: or_zero(&self.warm_up) }
+            }
             Deed::Churn => Step::Churn { groups: groups()?, time: self.time()?, rate: self.rate },
             Deed::Shell => Step::Shell {
                 command: self.command.clone().ok_or("no command: write command = \"...\"".to_owned())?,
@@ -481,8 +492,14 @@ mod tests {
         let scenario = parse(text, "short").unwrap();
         assert_eq!(scenario.name, "short");
         let steps: Vec<String> = scenario.steps.iter().map(|step| format!("{step:?}")).collect();
-        assert!(steps[0].starts_with("Connect { groups: [1]") && steps[1] == "Subscribe { groups: [1] }", "{steps:?}");
-        assert!(steps[2].starts_with("Connect { groups: [0]") && steps[3].starts_with("Publish { groups: [0]"), "{steps:?}");
+        assert!(
+            steps[0].starts_with("Connect { groups: [1]") && steps[1] == "Subscribe { groups: [1] }",
+            "{steps:?}"
+        );
+        assert!(
+            steps[2].starts_with("Connect { groups: [0]") && steps[3].starts_with("Publish { groups: [0]"),
+            "{steps:?}"
+        );
     }
 
     #[test]
@@ -497,7 +514,10 @@ mod tests {
             (with("window = 1\nrate = 2.0\n"), &["line 1", "one of the two"]),
             (with("window = 0\n"), &["line 1", "write 1 or more"]),
             (with("[[step]]\ndo = \"fly\"\n"), &["line 6", "fly", "expected one of"]),
-            (with("\n[[step]]\ndo = \"connect\"\ngroups = [\"q\"]\n"), &["line 6", "no group \"q\"", "one of p"]),
+            (
+                with("\n[[step]]\ndo = \"connect\"\ngroups = [\"q\"]\n"),
+                &["line 6", "no group \"q\"", "one of p"],
+            ),
             (with("[[step]]\ndo = \"publish\"\ngroups = [\"p\"]\n"), &["line 5", "time = \"10s\""]),
             (with("[[step]]\ndo = \"hold\"\ntime = \"soon\"\n"), &["line 7", "500ms"]),
             (with("[[step]]\ndo = \"hold\"\ntime = 1\nrate = 1.0\n"), &["line 5", "rate means nothing"]),
@@ -513,7 +533,16 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        let table = [("10s", Some(10_000)), ("1.5", Some(1_500)), ("20ms", Some(20)), ("2m", Some(120_000)), ("1h", Some(3_600_000)), ("", None), ("-1s", None), ("5 days", None)];
+        let table = [
+            ("10s", Some(10_000)),
+            ("1.5", Some(1_500)),
+            ("20ms", Some(20)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("", None),
+            ("-1s", None),
+            ("5 days", None),
+        ];
         for (text, ms) in table {
             assert_eq!(time(text).ok().map(|time| time.as_millis()), ms, "{text:?}");
         }

@@ -107,7 +107,9 @@ pub(crate) fn hear(group: &Group, subscribe: &Subscribe, run: &str, voices: &[Vo
     match expect {
         Expect::Anything => Heard::anything(voices, None),
         Expect::Every => every(group, voices),
-        Expect::One if subscribe.expect == Expect::One => together((0..voices.len() as u32).collect(), voices),
+        Expect::One if subscribe.expect == Expect::One => {
+            together((0..voices.len() as u32).collect(), voices)
+        }
         Expect::One | Expect::Matching => {
             let ears = Ears::of(group, subscribe, run);
             let topics: u64 = voices
@@ -120,8 +122,10 @@ pub(crate) fn hear(group: &Group, subscribe: &Subscribe, run: &str, voices: &[Vo
             if ears.wild.len() as u64 * topics > COMPARISONS_MAX {
                 return Heard::anything(
                     voices,
-                    Some("too many filters and topics to find out beforehand who gets what: arrivals are only counted \
-                          (say what to expect, expect = \"one\" or \"every\", to have them checked)"),
+                    Some(
+                        "too many filters and topics to find out beforehand who gets what: arrivals are only counted \
+                          (say what to expect, expect = \"one\" or \"every\", to have them checked)",
+                    ),
                 );
             }
             match expect {
@@ -141,7 +145,8 @@ fn every(group: &Group, voices: &[Voice]) -> Heard {
     Heard { hearing: Hearing::Each(vec![all; group.count as usize]), copies, notice: None }
 }
 
-const TOO_MANY: &str = "too many pairs of publishers and subscribers to check each: arrivals are only counted";
+const TOO_MANY: &str =
+    "too many pairs of publishers and subscribers to check each: arrivals are only counted";
 
 fn together(heard: Vec<u32>, voices: &[Voice]) -> Heard {
     let mut copies = vec![Copies::default(); voices.len()];
@@ -195,7 +200,9 @@ fn matching(group: &Group, ears: &Ears, voices: &[Voice]) -> Heard {
             0 => together(alone, voices),
             _ => Heard::anything(
                 voices,
-                Some("some publishers reach all of its clients and others one at a time: arrivals are only counted"),
+                Some(
+                    "some publishers reach all of its clients and others one at a time: arrivals are only counted",
+                ),
             ),
         };
     }

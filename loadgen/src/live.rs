@@ -28,7 +28,16 @@ const CURVE: usize = 48;
 impl<W: Write> Live<W> {
     /// Shows it there; as a block if that is a terminal.
     pub fn new(out: W, is_terminal: bool) -> Self {
-        Self { out, is_terminal, drawn: 0, phase: String::new(), sent: 0, received: 0, errors: 0, rates: Vec::new() }
+        Self {
+            out,
+            is_terminal,
+            drawn: 0,
+            phase: String::new(),
+            sent: 0,
+            received: 0,
+            errors: 0,
+            rates: Vec::new(),
+        }
     }
 
     /// Takes the block off the screen.
@@ -81,7 +90,10 @@ fn rates(interval: &Interval) -> Vec<(f64, &'static str)> {
         (counts.pings, "pings"),
     ];
     let seconds = interval.seconds.max(1e-9);
-    all.into_iter().filter(|(number, _)| *number > 0).map(|(number, word)| (number as f64 / seconds, word)).collect()
+    all.into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, word)| (number as f64 / seconds, word))
+        .collect()
 }
 
 fn errors(interval: &Interval) -> u64 {
@@ -113,14 +125,20 @@ impl<W: Write> Watcher for Live<W> {
         self.received += interval.counts.received;
         self.errors += errors(interval);
         let rates = rates(interval);
-        let words: Vec<String> = rates.iter().map(|(value, word)| format!("{word} {}", rate(*value))).collect();
-        let stage = if interval.stage == "measured" { String::new() } else { format!("  ({})", interval.stage) };
+        let words: Vec<String> =
+            rates.iter().map(|(value, word)| format!("{word} {}", rate(*value))).collect();
+        let stage =
+            if interval.stage == "measured" { String::new() } else { format!("  ({})", interval.stage) };
         if !self.is_terminal {
             let mut line = format!("{:8.1} s  {}", interval.at_s, words.join("  "));
             if let Some(times) = times(interval) {
                 line.push_str(&format!("  {times}"));
             }
-            line.push_str(&format!("  under way {}  errors {}{stage}\n", count(interval.under_way), count(self.errors)));
+            line.push_str(&format!(
+                "  under way {}  errors {}{stage}\n",
+                count(interval.under_way),
+                count(self.errors)
+            ));
             return self.put(&line);
         }
         if let Some((value, _)) = rates.last() {
@@ -155,7 +173,8 @@ mod tests {
     use super::*;
 
     fn interval(received: u64) -> Interval {
-        let mut interval = Interval { at_s: 1.0, seconds: 0.5, stage: "measured".to_owned(), ..Interval::default() };
+        let mut interval =
+            Interval { at_s: 1.0, seconds: 0.5, stage: "measured".to_owned(), ..Interval::default() };
         interval.counts.received = received;
         (interval.p50_ns, interval.p99_ns, interval.max_ns) = (Some(1_000), Some(2_000), Some(3_000));
         interval

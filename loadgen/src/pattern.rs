@@ -163,7 +163,9 @@ fn part(inside: &str) -> Result<Part, String> {
         let end = after.find(['/', '%']).unwrap_or(after.len());
         let by = after[..end].parse().ok().filter(|by| *by > 0);
         let by: u64 = by.ok_or_else(|| {
-            format!("`{{{inside}}}` needs a number from 1 up after `{operator}`, as in {{{name}{operator}10}}")
+            format!(
+                "`{{{inside}}}` needs a number from 1 up after `{operator}`, as in {{{name}{operator}10}}"
+            )
         })?;
         steps.push(if operator == "/" { Step::Divide(by) } else { Step::Reduce(by) });
         rest = &after[end..];

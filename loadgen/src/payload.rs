@@ -37,7 +37,8 @@ impl Stamp {
     #[inline]
     pub fn write(self, tag: Tag, payload: &mut [u8]) {
         debug_assert!((self.publisher as usize) < PUBLISHERS_MAX);
-        let first = (u64::from(tag.0) << 56 | u64::from(self.publisher) << 32 | u64::from(self.sequence)).to_be_bytes();
+        let first = (u64::from(tag.0) << 56 | u64::from(self.publisher) << 32 | u64::from(self.sequence))
+            .to_be_bytes();
         if let Some((room, rest)) = payload.split_first_chunk_mut::<SHORT_STAMP_BYTES>() {
             *room = first;
             if let (Some(at_ns), Some((room, _))) = (self.at_ns, rest.split_first_chunk_mut::<8>()) {
@@ -55,7 +56,11 @@ impl Stamp {
             return None;
         }
         let at_ns = rest.split_first_chunk::<8>().map(|(at_ns, _)| u64::from_be_bytes(*at_ns));
-        Some(Self { publisher: (first >> 32) as u32 & (PUBLISHERS_MAX as u32 - 1), sequence: first as u32, at_ns })
+        Some(Self {
+            publisher: (first >> 32) as u32 & (PUBLISHERS_MAX as u32 - 1),
+            sequence: first as u32,
+            at_ns,
+        })
     }
 }
 
@@ -155,11 +160,17 @@ impl Content {
             Size::Between(least, most) => (filling(*most), *least),
             Size::File(path) => {
                 let bytes = std::fs::read(path).map_err(|error| {
-                    format!("cannot read the payload {}: {error}; name a file that this user can read", path.display())
+                    format!(
+                        "cannot read the payload {}: {error}; name a file that this user can read",
+                        path.display()
+                    )
                 })?;
                 if bytes.len() > PAYLOAD_BYTES_MAX {
                     let path = path.display();
-                    return Err(format!("{path} has {} bytes; a payload has {PAYLOAD_BYTES_MAX} at most", bytes.len()));
+                    return Err(format!(
+                        "{path} has {} bytes; a payload has {PAYLOAD_BYTES_MAX} at most",
+                        bytes.len()
+                    ));
                 }
                 let least = bytes.len();
                 (bytes, least)

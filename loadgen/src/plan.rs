@@ -148,7 +148,8 @@ impl Plan {
 
     /// Copies of a publisher's message that these groups get.
     pub fn copies(&self, publisher: u32, groups: &[usize]) -> u32 {
-        let of_group = |at: &usize| self.groups[*at].heard.get(publisher as usize).map_or(0, |copies| copies.count);
+        let of_group =
+            |at: &usize| self.groups[*at].heard.get(publisher as usize).map_or(0, |copies| copies.count);
         groups.iter().map(of_group).sum()
     }
 
@@ -184,7 +185,9 @@ impl Plan {
 
     /// The group and client that a publisher's number belongs to.
     pub fn publisher(&self, number: u32) -> (usize, u32) {
-        let is_of = |plan: &GroupPlan| (plan.first_publisher..plan.first_publisher + plan.publishers).contains(&number);
+        let is_of = |plan: &GroupPlan| {
+            (plan.first_publisher..plan.first_publisher + plan.publishers).contains(&number)
+        };
         let found = self.groups.iter().enumerate().find(|(_, plan)| is_of(plan));
         let (at, plan) = found.expect("every publisher is of some group");
         (at, number - plan.first_publisher)
@@ -210,7 +213,8 @@ fn misses(scenario: &Scenario, at: usize, heard: &Heard) -> Option<String> {
             let is_there = audience.listening.contains(&at) || audience.away.contains(&at);
             if !is_there && groups.iter().any(|group| hears(*group, firsts[*group])) {
                 return Some(
-                    "it is not subscribed whenever its publishers publish, so arrivals are only counted".to_owned(),
+                    "it is not subscribed whenever its publishers publish, so arrivals are only counted"
+                        .to_owned(),
                 );
             }
         }

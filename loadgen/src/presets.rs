@@ -151,12 +151,8 @@ impl Options {
 
     /// Subscribers, then publishers, then messages.
     fn flow(&self, name: &str, subscribers: Group, publishers: Group) -> Scenario {
-        let steps = vec![
-            self.connect(0),
-            Step::Subscribe { groups: vec![0] },
-            self.connect(1),
-            self.publish_step(1),
-        ];
+        let steps =
+            vec![self.connect(0), Step::Subscribe { groups: vec![0] }, self.connect(1), self.publish_step(1)];
         self.scenario(name, vec![subscribers, publishers], steps)
     }
 
@@ -214,14 +210,25 @@ impl Options {
     }
 
     /// Very many filters, and messages each of which matches one of them.
-    pub fn subscribe_many(&self, clients: u32, filters: u32, wildcards: bool, publishers: u32) -> Result<Scenario, String> {
+    pub fn subscribe_many(
+        &self,
+        clients: u32,
+        filters: u32,
+        wildcards: bool,
+        publishers: u32,
+    ) -> Result<Scenario, String> {
         let each = filters.div_ceil(clients.max(1));
-        let filter = if wildcards { "site/{k/10000}/+/{k/100%100}/{k%100}/value" } else { "site/{k/10000}/line/{k/100%100}/{k%100}/value" };
+        let filter = if wildcards {
+            "site/{k/10000}/+/{k/100%100}/{k%100}/value"
+        } else {
+            "site/{k/10000}/line/{k/100%100}/{k%100}/value"
+        };
         let mut hearing = self.hearing(clients, self.topic(filter)?);
         if let Some(subscribe) = &mut hearing.subscribe {
             (subscribe.each, subscribe.expect) = (each, Expect::One);
         }
-        let mut sending = self.sending(publishers, self.topic("site/{k/10000}/line/{k/100%100}/{k%100}/value")?);
+        let mut sending =
+            self.sending(publishers, self.topic("site/{k/10000}/line/{k/100%100}/{k%100}/value")?);
         if let Some(publish) = &mut sending.publish {
             (publish.topics, publish.pick) = (u64::from(each) * u64::from(clients), Pick::Random);
         }
@@ -258,7 +265,13 @@ impl Options {
     }
 
     /// Messages for clients that are away, a command in between, and how they get them.
-    pub fn offline(&self, messages: u64, clients: u32, publishers: u32, command: Option<String>) -> Result<Scenario, String> {
+    pub fn offline(
+        &self,
+        messages: u64,
+        clients: u32,
+        publishers: u32,
+        command: Option<String>,
+    ) -> Result<Scenario, String> {
         let mut hearing = self.hearing(clients, self.topic("offline/+")?);
         (hearing.clean_start, hearing.session_expiry_s) = (false, 24 * 3600);
         if let Some(subscribe) = &mut hearing.subscribe {
@@ -282,11 +295,7 @@ impl Options {
             Step::Disconnect { groups: vec![1] },
         ];
         steps.extend(command.map(|command| Step::Shell { command }));
-        steps.extend([
-            self.connect(0),
-            Step::Receive,
-            Step::Forget { groups: vec![0] },
-        ]);
+        steps.extend([self.connect(0), Step::Receive, Step::Forget { groups: vec![0] }]);
         Ok(self.scenario("offline", vec![hearing, sending], steps))
     }
 }

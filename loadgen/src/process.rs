@@ -58,8 +58,10 @@ impl Cost {
     /// From one moment to a later one.
     pub fn between(before: &Usage, after: &Usage) -> Self {
         let wall_ns = after.at_ns.saturating_sub(before.at_ns).max(1) as f64;
-        let earlier = |tid: u32| before.threads.iter().find(|(known, _)| *known == tid).map_or(0, |(_, ns)| *ns);
-        let busiest = after.threads.iter().map(|(tid, ns)| ns.saturating_sub(earlier(*tid))).max().unwrap_or(0);
+        let earlier =
+            |tid: u32| before.threads.iter().find(|(known, _)| *known == tid).map_or(0, |(_, ns)| *ns);
+        let busiest =
+            after.threads.iter().map(|(tid, ns)| ns.saturating_sub(earlier(*tid))).max().unwrap_or(0);
         Self {
             seconds: wall_ns / 1e9,
             cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),

@@ -277,7 +277,10 @@ impl Scenario {
         if self.settings.interval < Duration::from_millis(10) {
             return Some("an interval below 10 ms: write 100ms or more".to_owned());
         }
-        self.groups.iter().find_map(Group::fault).or_else(|| self.steps.iter().find_map(|step| self.step_fault(step)))
+        self.groups
+            .iter()
+            .find_map(Group::fault)
+            .or_else(|| self.steps.iter().find_map(|step| self.step_fault(step)))
     }
 
     fn step_fault(&self, step: &Step) -> Option<String> {
@@ -345,12 +348,16 @@ impl Publish {
         }
         if self.topics > 1 && !self.topic.has_topic() {
             let topic = self.topic.to_string();
-            return Some(format!("{} topics, but {topic:?} is the same for all: put {{k}} into it", self.topics));
+            return Some(format!(
+                "{} topics, but {topic:?} is the same for all: put {{k}} into it",
+                self.topics
+            ));
         }
-        let example = self.topic.fill(&crate::pattern::Values { run: "run", group: "group", ..Default::default() });
-        ringmq_codec::check_name(example.as_bytes()).err().map(|_| {
-            format!("{example:?} is not a topic: write one without + and #, of 1 to 65535 bytes")
-        })
+        let example =
+            self.topic.fill(&crate::pattern::Values { run: "run", group: "group", ..Default::default() });
+        ringmq_codec::check_name(example.as_bytes())
+            .err()
+            .map(|_| format!("{example:?} is not a topic: write one without + and #, of 1 to 65535 bytes"))
     }
 }
 
@@ -362,7 +369,9 @@ impl Subscribe {
         if let Some(share) = &self.share
             && (share.is_empty() || share.contains(['/', '+', '#']))
         {
-            return Some(format!("{share:?} is not a name for a shared subscription: write one without / + and #"));
+            return Some(format!(
+                "{share:?} is not a name for a shared subscription: write one without / + and #"
+            ));
         }
         self.filters.iter().find_map(|filter| {
             if self.each > 1 && !filter.has_topic() {
@@ -373,11 +382,13 @@ impl Subscribe {
             let example = filter.fill(&values);
             let is_shared = example.starts_with("$share/");
             if is_shared {
-                return Some(format!("{example:?}: write the share's name as share = \"...\", not into the filter"));
+                return Some(format!(
+                    "{example:?}: write the share's name as share = \"...\", not into the filter"
+                ));
             }
-            ringmq_codec::check_filter(&example).err().map(|_| {
-                format!("{example:?} is not a filter: + and # stand alone between slashes, # last")
-            })
+            ringmq_codec::check_filter(&example)
+                .err()
+                .map(|_| format!("{example:?} is not a filter: + and # stand alone between slashes, # last"))
         })
     }
 }

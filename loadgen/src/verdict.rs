@@ -143,7 +143,9 @@ mod tests {
             (cost(0.99, 0.0), full, Some((1000.0, 700.0)), 10_000, true, Limit::Broker),
             (cost(0.99, 0.0), idle, Some((1000.0, 700.0)), 10_000, true, Limit::Unknown),
         ];
-        for (number, (generator, broker, offered, lag_p99_ns, is_spinning, expected)) in table.into_iter().enumerate() {
+        for (number, (generator, broker, offered, lag_p99_ns, is_spinning, expected)) in
+            table.into_iter().enumerate()
+        {
             let evidence = Evidence {
                 generator: &generator,
                 threads: 1,

@@ -98,9 +98,11 @@ fn scenario(command: &BenchCommand) -> Result<(Scenario, &OutputArgs), String> {
 const OFFLINE_MESSAGES: u64 = 100_000;
 
 fn read_scenario(path: &Path, address: Option<&str>) -> Result<Scenario, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}; `ringmq bench run --example` prints a file", path.display()))?;
-    let name = path.file_stem().map_or_else(|| "scenario".to_owned(), |name| name.to_string_lossy().into_owned());
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!("cannot read {}: {error}; `ringmq bench run --example` prints a file", path.display())
+    })?;
+    let name =
+        path.file_stem().map_or_else(|| "scenario".to_owned(), |name| name.to_string_lossy().into_owned());
     let mut scenario = file::parse(&text, &name).map_err(|fault| format!("{}: {fault}", path.display()))?;
     if let Some(address) = address {
         address.clone_into(&mut scenario.target.address);
@@ -171,7 +173,8 @@ fn hide_password() -> impl FnMut(String) -> String {
 
 fn compare_files(base: &Path, others: &[std::path::PathBuf], json: Option<&Path>) -> u8 {
     let read = |path: &Path| -> Result<Report, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         Report::from_json(&text).map_err(|fault| format!("{}: {fault}", path.display()))
     };
     let reports: Result<Vec<_>, String> = std::iter::once(base)
@@ -201,7 +204,8 @@ mod tests {
 
     #[test]
     fn passwords_are_not_repeated() {
-        let words = ["-u", "me", "-P", "secret", "--password=secret", "-Psecret", "--password", "secret", "x"];
+        let words =
+            ["-u", "me", "-P", "secret", "--password=secret", "-Psecret", "--password", "secret", "x"];
         let hidden: Vec<String> = words.into_iter().map(str::to_owned).map(hide_password()).collect();
         assert_eq!(hidden, ["-u", "me", "-P", "***", "--password=***", "-P***", "--password", "***", "x"]);
     }

@@ -31,6 +31,10 @@ fn measure(scenario: Scenario) -> Report {
 /// A report in which nothing went wrong.
 fn fine(scenario: Scenario) -> Report {
     let report = measure(scenario);
-    assert!(report.is_fine() && report.troubles.is_empty() && !report.messages.unchecked, "{}", report.to_json());
+    assert!(
+        report.is_fine() && report.troubles.is_empty() && !report.messages.unchecked,
+        "{}",
+        report.to_json()
+    );
     report
 }

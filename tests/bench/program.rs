@@ -68,17 +68,40 @@ fn a_run_writes_its_reports_and_they_compare() {
     let paths = ["json", "html", "csv", "hdr"].map(|kind| temp(&format!("run.{kind}")));
     let [json, html, csv, hdr] = paths.each_ref().map(|path| path.to_str().unwrap());
     let output = bench(&[
-        "pairs", "--pairs", "3", "-n", "2000", "-q", "1", "-a", &address, "--interval", "50ms", "--json", json, "--html",
-        html, "--csv", csv, "--hdr", hdr,
+        "pairs",
+        "--pairs",
+        "3",
+        "-n",
+        "2000",
+        "-q",
+        "1",
+        "-a",
+        &address,
+        "--interval",
+        "50ms",
+        "--json",
+        json,
+        "--html",
+        html,
+        "--csv",
+        csv,
+        "--hdr",
+        hdr,
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    assert!(said.contains("Result: fine.") && said.contains("0 lost") && said.contains("broker: ringmq"), "{said}");
+    assert!(
+        said.contains("Result: fine.") && said.contains("0 lost") && said.contains("broker: ringmq"),
+        "{said}"
+    );
     assert!(!text(&output.stderr).contains('\x1b'), "plain lines where it is no terminal");
     let report = Report::from_json(&std::fs::read_to_string(json).unwrap()).unwrap();
     let phase = report.main_phase().unwrap();
     assert_eq!((phase.counts.sent, report.messages.received), (2000, 2000));
-    assert!(phase.broker.as_ref().is_some_and(|broker| broker.resident_bytes > 0), "its process is found by the port");
+    assert!(
+        phase.broker.as_ref().is_some_and(|broker| broker.resident_bytes > 0),
+        "its process is found by the port"
+    );
     assert!(std::fs::read_to_string(html).unwrap().starts_with("<!doctype html>"));
     assert!(std::fs::read_to_string(csv).unwrap().lines().count() > 1);
     assert!(std::fs::read_to_string(hdr).unwrap().contains("Tag=latency"));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ringmq::{Broker, QoS};
 use ringmq_codec::{QoS as Level, Version};
+use ringmq_loadgen::file;
 use ringmq_loadgen::measure::Kind;
 use ringmq_loadgen::presets::Options;
 use ringmq_loadgen::report::{Report, html, text};
 use ringmq_loadgen::scenario::{Limit, Pace};
-use ringmq_loadgen::file;
 
 use super::{fine, options};
 
@@ -187,7 +187,9 @@ fn what_is_kept_for_clients_that_are_away_is_drained() {
 fn a_scenario_file_is_run_and_reported() {
     let served = served(1);
     let address = served.broker.addresses()[0];
-    let text = file::EXAMPLE.replace("127.0.0.1:1883", &address.to_string()).replace("time = \"10s\" ", "time = \"2s\" ");
+    let text = file::EXAMPLE
+        .replace("127.0.0.1:1883", &address.to_string())
+        .replace("time = \"10s\" ", "time = \"2s\" ");
     let report = fine(file::parse(&text, "example").unwrap());
     let names: Vec<&str> = report.phases.iter().map(|phase| &*phase.name).collect();
     assert_eq!(names.len(), 8, "disconnect is not measured: {names:?}");

@@ -19,7 +19,10 @@ fn a_stream_tells_what_each_arrival_means() {
     for (low, expected) in table {
         assert_eq!(stream.see(low), expected, "{low}");
     }
-    assert_eq!(stream.missing(9).runs, [Run { from: 2, to: 3 }, Run { from: 4, to: 5 }, Run { from: 7, to: 9 }]);
+    assert_eq!(
+        stream.missing(9).runs,
+        [Run { from: 2, to: 3 }, Run { from: 4, to: 5 }, Run { from: 7, to: 9 }]
+    );
     assert_eq!(stream.missing(9).count(), 4);
     assert_eq!(Stream::default().see(u32::MAX), Seen::Foreign, "before the first");
 }

@@ -1,7 +1,7 @@
 //! How clients come and go.
 
-use ringmq_client::parts::{End, Machine, Restored};
 use ringmq_client::Credentials;
+use ringmq_client::parts::{End, Machine, Restored};
 use ringmq_codec::ReasonCode;
 use ringmq_turn::{CloseReason, ConnId, ConnectFailure, ConnectTicket};
 
@@ -243,7 +243,8 @@ impl Load {
                 let (due, _) = self.with(at, now_ns, io, |machine, link| machine.due(link));
                 match due {
                     Ok(_) => {
-                        let due_ms = self.clients[at as usize].machine.as_ref().map_or(u64::MAX, |it| it.due_ms());
+                        let due_ms =
+                            self.clients[at as usize].machine.as_ref().map_or(u64::MAX, |it| it.due_ms());
                         self.set_timer(at, due_ms);
                     }
                     Err(end) => self.end(at, &end, io),

@@ -140,7 +140,11 @@ mod tests {
             flights.send(sequence, 0);
         }
         assert_eq!(flights.end(id(2)).map(|flight| flight.sequence), Some(8));
-        assert!(flights.end(id(2)).is_none() && flights.end(id(4)).is_none() && flights.end(id(u16::MAX)).is_none());
+        assert!(
+            flights.end(id(2)).is_none()
+                && flights.end(id(4)).is_none()
+                && flights.end(id(u16::MAX)).is_none()
+        );
         assert!(flights.release(id(3)) && !flights.release(id(3)));
         let mut lost = Vec::new();
         flights.lose(&mut lost);

@@ -1,7 +1,8 @@
 //! How bytes become packets, and who deals with each.
 
 use ringmq_codec::{
-    Ack, Decoded, Frame, PacketType, REMAINING_LENGTH_MAX, ReasonCode, Version, encode_pubcomp, encode_pubrel, frame,
+    Ack, Decoded, Frame, PacketType, REMAINING_LENGTH_MAX, ReasonCode, Version, encode_pubcomp,
+    encode_pubrel, frame,
 };
 
 use super::client::{Coming, NONE};
@@ -145,7 +146,14 @@ impl Load {
     }
 
     #[inline]
-    fn packet(&mut self, at: u32, packet: &Frame<'_>, bytes: &[u8], now_ns: u64, io: &mut LoadIo) -> Result<(), End> {
+    fn packet(
+        &mut self,
+        at: u32,
+        packet: &Frame<'_>,
+        bytes: &[u8],
+        now_ns: u64,
+        io: &mut LoadIo,
+    ) -> Result<(), End> {
         let kind = packet.packet_type().map_err(|error| broken(&error.to_string()))?;
         let is_up = self.clients[at as usize].up().is_some();
         match kind {
@@ -155,7 +163,8 @@ impl Load {
                 Ok(())
             }
             PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp if is_up => {
-                let ack = Ack::decode(self.version(at), packet).map_err(|error| broken(&error.to_string()))?;
+                let ack =
+                    Ack::decode(self.version(at), packet).map_err(|error| broken(&error.to_string()))?;
                 self.acknowledge(at, kind, &ack, now_ns);
                 Ok(())
             }

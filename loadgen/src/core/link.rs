@@ -81,7 +81,9 @@ impl Sink for Link<'_> {
 /// Why a machine ended its connection, for people.
 pub(crate) fn words(end: &End) -> String {
     match end {
-        End::Refused(words) => format!("the broker refused the connection: {}{}", words.reason, said(&words.said)),
+        End::Refused(words) => {
+            format!("the broker refused the connection: {}{}", words.reason, said(&words.said))
+        }
         End::Disconnected(words) => format!("the broker disconnected: {}{}", words.reason, said(&words.said)),
         End::Unresponsive { after } => format!("the broker did not answer a PINGREQ within {after:?}"),
         End::WriteTimedOut { after } => format!("the broker took no bytes for {after:?}"),

@@ -87,9 +87,16 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// What was measured from one time to another.
-    Sample { stage: Stage, from_ns: u64, to_ns: u64, sample: Box<Sample> },
+    Sample {
+        stage: Stage,
+        from_ns: u64,
+        to_ns: u64,
+        sample: Box<Sample>,
+    },
     /// The step is done.
-    Done { number: u32 },
+    Done {
+        number: u32,
+    },
     Sent(Vec<Sent>),
     Missing(Vec<Lacking>),
 }

@@ -118,7 +118,9 @@ impl Publisher {
     /// Encodes what all messages have in common, where they have.
     fn prepare(&mut self, plan: &Plan) {
         let group = &plan.scenario.groups[self.group];
-        let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else { return };
+        let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else {
+            return;
+        };
         if self.template.is_none() && publish.topics == 1 && content.least == content.most() {
             let topic = publish.topic.fill(&plan.values(self.group, self.index, 0));
             self.template = Some(Box::new(Template::new(publish, group.version, topic.as_bytes(), content)));
@@ -169,7 +171,15 @@ impl Publisher {
     }
 
     /// Sends what may be sent now. Needs an open connection.
-    pub fn send(&mut self, plan: &Plan, turns: Option<&Turns>, now_ns: u64, out: &mut Outbox, backlog_high: usize, sample: &mut Sample) {
+    pub fn send(
+        &mut self,
+        plan: &Plan,
+        turns: Option<&Turns>,
+        now_ns: u64,
+        out: &mut Outbox,
+        backlog_high: usize,
+        sample: &mut Sample,
+    ) {
         let group = &plan.scenario.groups[self.group];
         let Some(publish) = &group.publish else { return };
         let is_acknowledged = publish.qos != ringmq_codec::QoS::AtMostOnce;
@@ -220,7 +230,14 @@ impl Publisher {
     }
 
     #[inline]
-    fn write(&mut self, plan: &Plan, at_ns: u64, is_acknowledged: bool, out: &mut Outbox, sample: &mut Sample) {
+    fn write(
+        &mut self,
+        plan: &Plan,
+        at_ns: u64,
+        is_acknowledged: bool,
+        out: &mut Outbox,
+        sample: &mut Sample,
+    ) {
         let sequence = self.sent;
         self.sent += 1;
         let stamp = Stamp { publisher: self.number, sequence: sequence as u32, at_ns: Some(at_ns) };
@@ -235,12 +252,22 @@ impl Publisher {
     }
 
     /// Each message has a topic or a size of its own.
-    fn write_different(&mut self, plan: &Plan, particular: Particular, out: &mut Outbox, sample: &mut Sample) {
+    fn write_different(
+        &mut self,
+        plan: &Plan,
+        particular: Particular,
+        out: &mut Outbox,
+        sample: &mut Sample,
+    ) {
         let group = &plan.scenario.groups[self.group];
-        let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else { return };
+        let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else {
+            return;
+        };
         let topic = match publish.pick {
             Pick::Random => self.random.below(publish.topics),
-            Pick::InTurn => ((self.sent - 1) * u64::from(group.count) + u64::from(self.index)) % publish.topics,
+            Pick::InTurn => {
+                ((self.sent - 1) * u64::from(group.count) + u64::from(self.index)) % publish.topics
+            }
         };
         let len = content.least + self.random.below((content.most() - content.least) as u64 + 1) as usize;
         sample.counts.sent_bytes += len as u64;

@@ -249,7 +249,8 @@ impl Load {
             }
             asking.under_way += 1;
             let plan = Arc::clone(&self.plan);
-            let (group, index) = (usize::from(self.clients[at as usize].group), self.clients[at as usize].index);
+            let (group, index) =
+                (usize::from(self.clients[at as usize].group), self.clients[at as usize].index);
             let group = &plan.scenario.groups[group];
             let Some(subscribe) = &group.subscribe else {
                 asking.under_way -= 1;
@@ -363,12 +364,21 @@ impl Load {
     /// Says when the next turn is wanted at the latest.
     pub(super) fn plan_next_turn(&mut self, now_ns: u64, io: &mut LoadIo) {
         let turns_ns = match &self.job {
-            Job::Connect(joining) if !joining.waiting.is_empty() => joining.turns.as_ref().map(|it| it.next_ns()),
-            Job::Churn(churning) if !churning.idle.is_empty() => churning.turns.as_ref().map(|it| it.next_ns()),
+            Job::Connect(joining) if !joining.waiting.is_empty() => {
+                joining.turns.as_ref().map(|it| it.next_ns())
+            }
+            Job::Churn(churning) if !churning.idle.is_empty() => {
+                churning.turns.as_ref().map(|it| it.next_ns())
+            }
             Job::Publish(publishing) if !publishing.is_over => {
                 publishing.scheduled.iter().map(|scheduled| scheduled.turns.next_ns()).min()
             }
-            Job::Rest | Job::Connect(_) | Job::Subscribe(_) | Job::Publish(_) | Job::Ping(_) | Job::Churn(_) => None,
+            Job::Rest
+            | Job::Connect(_)
+            | Job::Subscribe(_)
+            | Job::Publish(_)
+            | Job::Ping(_)
+            | Job::Churn(_) => None,
         };
         let is_waiting_to_start = self.times.start_ns > now_ns && !self.is_done;
         let start_ns = if is_waiting_to_start { self.times.start_ns } else { u64::MAX };
@@ -380,9 +390,14 @@ impl Load {
             left if left <= AWAKE_BEFORE_NS => Some(now_ms),
             left => Some(now_ms + (left - AWAKE_BEFORE_NS) / NS_A_MS),
         };
-        let later_ns = [self.times.measured_ns, self.times.end_ns, self.sample_due_ns, self.stall_due_ns, start_ns];
+        let later_ns =
+            [self.times.measured_ns, self.times.end_ns, self.sample_due_ns, self.stall_due_ns, start_ns];
         let rejoin_ns = self.rejoining.front().map(|(due_ns, _)| *due_ns);
-        let later_ns = later_ns.into_iter().chain(rejoin_ns).filter(|due_ns| *due_ns > now_ns && *due_ns != u64::MAX).min();
+        let later_ns = later_ns
+            .into_iter()
+            .chain(rejoin_ns)
+            .filter(|due_ns| *due_ns > now_ns && *due_ns != u64::MAX)
+            .min();
         let later_ms = later_ns.map(|due_ns| now_ms + (due_ns - now_ns).div_ceil(NS_A_MS));
         let more_ms = (!self.ready.is_empty()).then_some(now_ms);
         io.wake_at_ms = [io.wake_at_ms, exact_ms, later_ms, more_ms].into_iter().flatten().min();

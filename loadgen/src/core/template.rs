@@ -27,7 +27,13 @@ pub(crate) struct Template {
     shared: Bytes,
 }
 
-fn header(publish: &Publish, version: Version, topic: &[u8], payload_len: usize, frame: &mut Vec<u8>) -> usize {
+fn header(
+    publish: &Publish,
+    version: Version,
+    topic: &[u8],
+    payload_len: usize,
+    frame: &mut Vec<u8>,
+) -> usize {
     PublishHeader {
         version,
         dup: false,

@@ -121,10 +121,16 @@ pub fn compare(reports: &[(String, Report)]) -> Table {
         let value = phase.broker.as_ref()?.resident_bytes as f64;
         Some(Figure { value, noise: None })
     });
-    let lost = reports.iter().map(|(_, report)| Some(Figure { value: report.messages.lost() as f64, noise: None }));
+    let lost =
+        reports.iter().map(|(_, report)| Some(Figure { value: report.messages.lost() as f64, noise: None }));
     let lost: Vec<_> = lost.collect();
     if reports.iter().any(|(_, report)| report.messages.lost() > 0) {
-        table.rows.push(Row { name: "lost".to_owned(), unit: Unit::Count, more_is_better: false, figures: lost });
+        table.rows.push(Row {
+            name: "lost".to_owned(),
+            unit: Unit::Count,
+            more_is_better: false,
+            figures: lost,
+        });
     }
     table
 }
@@ -134,7 +140,10 @@ fn notes(reports: &[(String, Report)]) -> Vec<String> {
     let mut notes = Vec::new();
     for (name, report) in others {
         if report.name != base.name || report.clients != base.clients {
-            notes.push(format!("{base_name} and {name} are not the same scenario: {} and {}", base.name, report.name));
+            notes.push(format!(
+                "{base_name} and {name} are not the same scenario: {} and {}",
+                base.name, report.name
+            ));
         }
         if (report.machine.cpus, &report.machine.kernel) != (base.machine.cpus, &base.machine.kernel) {
             notes.push(format!("{base_name} and {name} were measured on different machines"));
@@ -231,7 +240,9 @@ impl Table {
             lines.push(line);
         }
         let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-        let wide = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|it| it.chars().count()).max();
+        let wide = |column: usize| {
+            lines.iter().filter_map(|line| line.get(column)).map(|it| it.chars().count()).max()
+        };
         let widths: Vec<usize> = (0..columns).map(|column| wide(column).unwrap_or(0)).collect();
         let mut out = String::new();
         for line in &lines {
@@ -248,7 +259,9 @@ impl Table {
         for note in &self.notes {
             out.push_str(&format!("note: {note}\n"));
         }
-        out.push_str("± is the noise seen within a run; `same` is a change within that of both, or below 3 %.\n");
+        out.push_str(
+            "± is the noise seen within a run; `same` is a change within that of both, or below 3 %.\n",
+        );
         out
     }
 
@@ -323,7 +336,10 @@ mod tests {
         other.name = "fan-out".to_owned();
         other.messages.lost_qos0 = 3;
         let table = compare(&[("a".to_owned(), base), ("b".to_owned(), other)]);
-        assert!(table.notes[0].contains("not the same scenario") && table.notes[1].contains("losses"), "{table:?}");
+        assert!(
+            table.notes[0].contains("not the same scenario") && table.notes[1].contains("losses"),
+            "{table:?}"
+        );
         assert_eq!(table.rows.last().map(|row| &*row.name), Some("lost"));
     }
 }

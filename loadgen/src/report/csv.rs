@@ -21,7 +21,11 @@ pub fn table(report: &Report) -> String {
 
 /// A field, in quotes where it needs them.
 fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 fn line(phase: &str, interval: &Interval) -> String {
@@ -48,7 +52,8 @@ mod tests {
     #[test]
     fn each_line_has_all_columns() {
         let interval = Interval { at_s: 1.5, seconds: 0.5, p50_ns: Some(7), ..Interval::default() };
-        let phase = Phase { name: "publish a, \"b\"".to_owned(), intervals: vec![interval], ..Phase::default() };
+        let phase =
+            Phase { name: "publish a, \"b\"".to_owned(), intervals: vec![interval], ..Phase::default() };
         let text = table(&Report { phases: vec![phase], ..Report::default() });
         let lines: Vec<&str> = text.lines().collect();
         let columns = lines[0].split(',').count();

@@ -44,8 +44,10 @@ impl<W: Write> Log<W> {
         let Some(times) = sample.times(kind) else { return Ok(()) };
         // A tag ends at a comma or a space.
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-        let tag: String = format!("{}.{phase}", kind.name()).chars().map(|c| if c == '.' { c } else { plain(c) }).collect();
-        let tag = Tag::new(&tag).ok_or_else(|| io::Error::other("a tag without commas and spaces is right"))?;
+        let tag: String =
+            format!("{}.{phase}", kind.name()).chars().map(|c| if c == '.' { c } else { plain(c) }).collect();
+        let tag =
+            Tag::new(&tag).ok_or_else(|| io::Error::other("a tag without commas and spaces is right"))?;
         let seconds = Duration::from_secs_f64(interval.seconds);
         let start = Duration::from_millis(interval.ended_ms).saturating_sub(seconds);
         IntervalLogWriterBuilder::new()
@@ -88,9 +90,13 @@ mod tests {
         for entry in IntervalLogIterator::new(&out) {
             let LogEntry::Interval(entry) = entry.unwrap() else { continue };
             assert_eq!(entry.start_timestamp(), Duration::from_secs(3));
-            assert_eq!(entry.tag().map(|tag| tag.as_str().to_owned()).as_deref(), Some("latency.publish_a__b"));
+            assert_eq!(
+                entry.tag().map(|tag| tag.as_str().to_owned()).as_deref(),
+                Some("latency.publish_a__b")
+            );
             let bytes = decode(entry.encoded_histogram());
-            let times: hdrhistogram::Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+            let times: hdrhistogram::Histogram<u64> =
+                Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
             assert_eq!((times.len(), times.equivalent(times.max(), 12_345)), (7, true));
             found += 1;
         }

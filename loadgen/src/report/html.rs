@@ -3,7 +3,7 @@
 use super::plot::{Plot, Series, escape, put};
 use super::text::{chief, cost_text, fates, faults, memory_text, result};
 use super::units::{bytes, count, rate, short, time};
-use super::{Phase, Report, Times};
+use super::{Interval, Phase, Report, Times};
 use crate::measure::Kind;
 
 const STYLE: &str = include_str!("page.css");
@@ -26,17 +26,20 @@ pub fn page(report: &Report) -> String {
     if let Some(phase) = report.main_phase() {
         tiles(report, phase, &mut out);
         if let Some(verdict) = &phase.verdict {
-            put(&mut out, format_args!("<p class=\"verdict\"><b>Limit:</b> {}</p>\n", escape(&verdict.words)));
+            put(
+                &mut out,
+                format_args!("<p class=\"verdict\"><b>Limit:</b> {}</p>\n", escape(&verdict.words)),
+            );
         }
     }
     troubles(report, &mut out);
     let (main, others): (Vec<&Phase>, Vec<&Phase>) = report.phases.iter().partition(|phase| phase.is_main);
-    for phase in main.into_iter().chain(others) {
-        plots(phase, &mut out);
-    }
+    main.iter().for_each(|phase| plots(phase, &mut out));
     times_table(report, &mut out);
-    phases_table(report, &mut out);
     messages_table(report, &mut out);
+    phases_table(report, &mut out);
+    let is_worth_it = |phase: &&&Phase| course(phase).count() > 2 || main.is_empty();
+    others.iter().filter(is_worth_it).for_each(|phase| plots(phase, &mut out));
     setup(report, &mut out);
     put(&mut out, format_args!("<script>{SCRIPT}</script></body></html>\n"));
     out
@@ -76,7 +79,14 @@ fn date(ms: u64) -> String {
 }
 
 fn tile(out: &mut String, value: &str, name: &str, class: &str) {
-    put(out, format_args!("<div class=\"tile {class}\"><b>{}</b><span>{}</span></div>", escape(value), escape(name)));
+    put(
+        out,
+        format_args!(
+            "<div class=\"tile {class}\"><b>{}</b><span>{}</span></div>",
+            escape(value),
+            escape(name)
+        ),
+    );
 }
 
 /// What matters most, at a glance.
@@ -125,14 +135,14 @@ fn troubles(report: &Report, out: &mut String) {
 }
 
 fn plots(phase: &Phase, out: &mut String) {
-    let has_course = phase.intervals.len() > 1;
+    let has_course = course(phase).count() > 1;
     if !has_course && phase.times.iter().all(|times| times.curve.len() < 3) {
         return;
     }
     put(out, format_args!("<section><h2>{}</h2><div class=\"plots\">\n", escape(&phase.name)));
     if has_course {
         out.push_str(&rates_plot(phase).figure());
-        if phase.intervals.iter().any(|interval| interval.p50_ns.is_some()) {
+        if course(phase).any(|interval| interval.p50_ns.is_some()) {
             out.push_str(&times_plot(phase).figure());
         }
     }
@@ -141,6 +151,14 @@ fn plots(phase: &Phase, out: &mut String) {
     }
     out.push_str("</div></section>\n");
 }
+
+/// The pieces of a phase that are long enough to say something.
+fn course(phase: &Phase) -> impl Iterator<Item = &Interval> {
+    phase.intervals.iter().filter(|interval| interval.seconds > INTERVAL_S_MIN)
+}
+
+/// A moment at the end says nothing of a rate.
+const INTERVAL_S_MIN: f64 = 0.02;
 
 /// About so many labels along a course.
 const PLACE_LABELS: f64 = 8.0;
@@ -151,18 +169,20 @@ fn seconds_labels(phase: &Phase) -> Vec<(f64, String)> {
     let size = 10_f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|it| it * size).find(|it| *it >= raw).unwrap_or(1.0);
     let places = (0..=(last / step) as u32).map(|at| f64::from(at) * step);
-    places.map(|place| (place, if step >= 1.0 { format!("{place:.0}") } else { format!("{place:.1}") })).collect()
+    places
+        .map(|place| (place, if step >= 1.0 { format!("{place:.0}") } else { format!("{place:.1}") }))
+        .collect()
 }
 
 fn shades(phase: &Phase) -> Vec<(f64, f64)> {
-    let others = phase.intervals.iter().filter(|interval| interval.stage != "measured");
+    let others = course(phase).filter(|interval| interval.stage != "measured");
     others.map(|interval| (interval.at_s - interval.seconds, interval.at_s)).collect()
 }
 
-fn course<'a>(phase: &'a Phase, title: &'a str) -> Plot<'a> {
+fn course_plot<'a>(phase: &'a Phase, title: &'a str) -> Plot<'a> {
     Plot {
         title,
-        places: phase.intervals.iter().map(|interval| interval.at_s).collect(),
+        places: course(phase).map(|interval| interval.at_s).collect(),
         place_labels: seconds_labels(phase),
         series: Vec::new(),
         is_logarithmic: false,
@@ -174,7 +194,7 @@ fn course<'a>(phase: &'a Phase, title: &'a str) -> Plot<'a> {
 }
 
 fn rates_plot(phase: &Phase) -> Plot<'_> {
-    let mut plot = course(phase, "How many a second");
+    let mut plot = course_plot(phase, "How many a second");
     type Pick = fn(&crate::measure::Counts) -> u64;
     let all: [(&str, &'static str, Pick); 6] = [
         ("sent", "b", |counts| counts.sent),
@@ -185,10 +205,7 @@ fn rates_plot(phase: &Phase) -> Plot<'_> {
         ("pings", "a", |counts| counts.pings),
     ];
     for (name, class, pick) in all {
-        let values = phase.intervals.iter().map(|interval| {
-            // A moment at the end says nothing of a rate.
-            (interval.seconds > 0.02).then(|| pick(&interval.counts) as f64 / interval.seconds)
-        });
+        let values = course(phase).map(|interval| Some(pick(&interval.counts) as f64 / interval.seconds));
         let values: Vec<_> = values.collect();
         if values.iter().flatten().any(|value| *value > 0.0) {
             plot.series.push(Series { name: name.to_owned(), class, values });
@@ -198,18 +215,21 @@ fn rates_plot(phase: &Phase) -> Plot<'_> {
 }
 
 fn times_plot(phase: &Phase) -> Plot<'_> {
-    let mut plot = course(phase, "Time");
+    let mut plot = course_plot(phase, "Time");
     plot.is_logarithmic = true;
     plot.words = |value| time(value as u64);
-    type Pick = fn(&super::Interval) -> Option<u64>;
+    type Pick = fn(&Interval) -> Option<u64>;
     let all: [(&str, &'static str, Pick); 3] =
         [("p50", "a", |it| it.p50_ns), ("p99", "b", |it| it.p99_ns), ("max", "c", |it| it.max_ns)];
     for (name, class, pick) in all {
-        let values = phase.intervals.iter().map(|interval| pick(interval).map(|ns| ns as f64)).collect();
+        let values = course(phase).map(|interval| pick(interval).map(|ns| ns as f64)).collect();
         plot.series.push(Series { name: name.to_owned(), class, values });
     }
     plot
 }
+
+/// Shorter times are not told apart in a plot.
+const TIME_NS_MIN: f64 = 100.0;
 
 /// Nines of a quantile: 1 for 90 %, 2 for 99 %.
 fn nines(quantile: f64) -> f64 {
@@ -218,15 +238,17 @@ fn nines(quantile: f64) -> f64 {
 
 fn curves_plot(phase: &Phase) -> Plot<'_> {
     let longest = phase.times.iter().max_by_key(|times| times.curve.len());
-    let places: Vec<f64> = longest.map_or_else(Vec::new, |it| it.curve.iter().map(|(q, _)| nines(*q)).collect());
+    let places: Vec<f64> =
+        longest.map_or_else(Vec::new, |it| it.curve.iter().map(|(q, _)| nines(*q)).collect());
     let last = places.last().copied().unwrap_or(1.0);
     let names = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %", "99.99999 %"];
     let labels = names.iter().enumerate().map(|(at, name)| (at as f64, (*name).to_owned()));
     let classes = ["a", "b", "c", "d", "e", "f"];
-    let series = phase.times.iter().filter(|times| times.curve.len() > 2).zip(classes).map(|(times, class)| {
-        let values = times.curve.iter().map(|(_, ns)| Some(*ns as f64)).collect();
-        Series { name: times.kind.clone(), class, values }
-    });
+    let series =
+        phase.times.iter().filter(|times| times.curve.len() > 2).zip(classes).map(|(times, class)| {
+            let values = times.curve.iter().map(|(_, ns)| Some((*ns as f64).max(TIME_NS_MIN))).collect();
+            Series { name: times.kind.clone(), class, values }
+        });
     Plot {
         title: "So many took no longer",
         place_labels: labels.filter(|(place, _)| *place <= last + 0.3).collect(),
@@ -246,7 +268,9 @@ fn times_table(report: &Report, out: &mut String) {
     if rows.is_empty() {
         return;
     }
-    out.push_str("<section><h2>Times</h2><div class=\"wide\"><table><tr><th>phase<th>kind<th class=\"n\">count");
+    out.push_str(
+        "<section><h2>Times</h2><div class=\"wide\"><table><tr><th>phase<th>kind<th class=\"n\">count",
+    );
     for name in ["min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
         put(out, format_args!("<th class=\"n\">{name}"));
     }
@@ -289,9 +313,16 @@ fn phases_table(report: &Report, out: &mut String) {
         let counts = &phase.counts;
         let broker = phase.broker.as_ref().map_or_else(
             || "-".to_owned(),
-            |cost| [Some(cost_text(cost, phase)), memory_text(cost, phase)].into_iter().flatten().collect::<Vec<_>>().join("; "),
+            |cost| {
+                [Some(cost_text(cost, phase)), memory_text(cost, phase)]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            },
         );
-        let generator = if phase.generator.cpu_ns > 0 { cost_text(&phase.generator, phase) } else { "-".to_owned() };
+        let generator =
+            if phase.generator.cpu_ns > 0 { cost_text(&phase.generator, phase) } else { "-".to_owned() };
         put(
             out,
             format_args!(
@@ -376,7 +407,11 @@ mod tests {
         report.troubles.push(("a \"quoted\" <b>".to_owned(), 2));
         report.phases.push(Phase { name: "p & q".to_owned(), is_main: true, ..Phase::default() });
         let page = page(&report);
-        assert!(!page.contains("<script>alert") && page.contains("p &amp; q") && page.contains("&quot;quoted&quot;"));
+        assert!(
+            !page.contains("<script>alert")
+                && page.contains("p &amp; q")
+                && page.contains("&quot;quoted&quot;")
+        );
         for outside in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }

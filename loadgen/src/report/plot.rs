@@ -31,10 +31,10 @@ pub(crate) struct Plot<'a> {
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 72.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 40.0;
+const BOTTOM: f64 = 46.0;
 
 /// The ends of an axis, and its labels' values.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,8 @@ impl Axis {
         let most = if most > 0.0 { most } else { 1.0 };
         let raw = most / 4.0;
         let size = 10_f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|it| it * size).find(|it| *it >= raw).unwrap_or(raw);
+        let step =
+            [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|it| it * size).find(|it| *it >= raw).unwrap_or(raw);
         let count = (most / step).ceil().max(1.0);
         let labels = (0..=count as u32).map(|at| f64::from(at) * step).collect();
         Self { least: 0.0, most: count * step, labels, is_logarithmic: false }
@@ -99,7 +100,8 @@ impl Plot<'_> {
 
     fn axis(&self) -> Axis {
         let values = self.series.iter().flat_map(|series| series.values.iter().flatten().copied());
-        let (least, most) = values.fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(it), most.max(it)));
+        let (least, most) =
+            values.fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(it), most.max(it)));
         if self.is_logarithmic { Axis::logarithmic(least, most) } else { Axis::linear(most) }
     }
 
@@ -120,25 +122,61 @@ impl Plot<'_> {
         let mut out = String::new();
         put(
             &mut out,
-            format_args!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" data-hover=\"{}\">", escape(self.title), escape(&self.hover())),
+            format_args!(
+                "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" data-hover=\"{}\">",
+                escape(self.title),
+                escape(&self.hover())
+            ),
         );
         let floor = HEIGHT - BOTTOM;
         for (from, to) in &self.shades {
             let (from, to) = (self.x(*from).max(LEFT), self.x(*to).min(WIDTH - RIGHT));
             let (width, height) = ((to - from).max(0.0), floor - TOP);
-            put(&mut out, format_args!("<rect class=\"shade\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"));
+            put(
+                &mut out,
+                format_args!(
+                    "<rect class=\"shade\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
+                ),
+            );
         }
         for label in &axis.labels {
             let (y, right) = (y(*label), WIDTH - RIGHT);
-            put(&mut out, format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"));
-            put(&mut out, format_args!("<text x=\"{}\" y=\"{:.1}\" class=\"end\">{}</text>", LEFT - 8.0, y + 4.0, escape(&(self.words)(*label))));
+            put(
+                &mut out,
+                format_args!(
+                    "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
+                ),
+            );
+            put(
+                &mut out,
+                format_args!(
+                    "<text x=\"{}\" y=\"{:.1}\" class=\"end\">{}</text>",
+                    LEFT - 8.0,
+                    y + 4.0,
+                    escape(&(self.words)(*label))
+                ),
+            );
         }
         for (place, words) in &self.place_labels {
             let x = self.x(*place);
-            put(&mut out, format_args!("<text x=\"{x:.1}\" y=\"{}\" class=\"mid\">{}</text>", floor + 18.0, escape(words)));
+            put(
+                &mut out,
+                format_args!(
+                    "<text x=\"{x:.1}\" y=\"{}\" class=\"mid\">{}</text>",
+                    floor + 19.0,
+                    escape(words)
+                ),
+            );
         }
         let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
-        put(&mut out, format_args!("<text x=\"{middle}\" y=\"{}\" class=\"mid name\">{}</text>", floor + 34.0, escape(self.place_name)));
+        put(
+            &mut out,
+            format_args!(
+                "<text x=\"{middle}\" y=\"{}\" class=\"mid name\">{}</text>",
+                floor + 38.0,
+                escape(self.place_name)
+            ),
+        );
         for series in &self.series {
             let mut path = String::new();
             let mut is_down = false;
@@ -157,12 +195,26 @@ impl Plot<'_> {
             if points <= 2 {
                 for (place, value) in self.places.iter().zip(&series.values) {
                     if let Some(value) = value {
-                        put(&mut out, format_args!("<circle class=\"{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", series.class, self.x(*place), y(*value)));
+                        put(
+                            &mut out,
+                            format_args!(
+                                "<circle class=\"{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>",
+                                series.class,
+                                self.x(*place),
+                                y(*value)
+                            ),
+                        );
                     }
                 }
             }
         }
-        put(&mut out, format_args!("<line class=\"axis\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{floor}\" y2=\"{floor}\"/></svg>", WIDTH - RIGHT));
+        put(
+            &mut out,
+            format_args!(
+                "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{floor}\" y2=\"{floor}\"/></svg>",
+                WIDTH - RIGHT
+            ),
+        );
         out
     }
 
@@ -205,7 +257,10 @@ mod tests {
         assert_eq!(Axis::linear(97.0).labels, [0.0, 25.0, 50.0, 75.0, 100.0]);
         assert_eq!(Axis::linear(1_234_567.0).labels, [0.0, 500_000.0, 1_000_000.0, 1_500_000.0]);
         assert_eq!(Axis::linear(0.0).labels.first(), Some(&0.0));
-        assert_eq!(Axis::logarithmic(30_000.0, 400_000.0).labels, [20_000.0, 50_000.0, 100_000.0, 200_000.0, 500_000.0]);
+        assert_eq!(
+            Axis::logarithmic(30_000.0, 400_000.0).labels,
+            [20_000.0, 50_000.0, 100_000.0, 200_000.0, 500_000.0]
+        );
         assert_eq!(Axis::logarithmic(900.0, 5_000_000.0).labels, [100.0, 1e3, 1e4, 1e5, 1e6, 1e7]);
         assert_eq!(Axis::logarithmic(1000.0, 1000.0).labels, [1000.0, 2000.0]);
     }

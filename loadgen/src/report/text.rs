@@ -76,7 +76,15 @@ fn phase_text(phase: &Phase, at: usize) -> String {
     }
     if counts.received_bytes > 0 {
         let a_second = bytes(phase.rate(counts.received_bytes) as u64);
-        line(&mut out, format_args!("   {:<13}{:>14}{:>16}", "payload", bytes(counts.received_bytes), format!("{a_second}/s")));
+        line(
+            &mut out,
+            format_args!(
+                "   {:<13}{:>14}{:>16}",
+                "payload",
+                bytes(counts.received_bytes),
+                format!("{a_second}/s")
+            ),
+        );
     }
     let faults = faults(counts, &phase.other_counts);
     if !faults.is_empty() {

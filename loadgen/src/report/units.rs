@@ -72,13 +72,25 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
-        let times = [(999, "999 ns"), (1_000, "1.00 us"), (12_345, "12.3 us"), (999_400, "999 us"), (2_500_000_000, "2.50 s")];
+        let times = [
+            (999, "999 ns"),
+            (1_000, "1.00 us"),
+            (12_345, "12.3 us"),
+            (999_400, "999 us"),
+            (2_500_000_000, "2.50 s"),
+        ];
         for (ns, expected) in times {
             assert_eq!(time(ns), expected);
         }
-        assert_eq!([count(0), count(999), count(1_000), count(12_345_678)], ["0", "999", "1,000", "12,345,678"]);
+        assert_eq!(
+            [count(0), count(999), count(1_000), count(12_345_678)],
+            ["0", "999", "1,000", "12,345,678"]
+        );
         assert_eq!([rate(0.5), rate(1_234_567.8)], ["0.50/s", "1,234,568/s"]);
-        assert_eq!([short(950.0), short(12_300.0), short(1_250_000.0), short(0.25)], ["950", "12.3k", "1.25M", "0.25"]);
+        assert_eq!(
+            [short(950.0), short(12_300.0), short(1_250_000.0), short(0.25)],
+            ["950", "12.3k", "1.25M", "0.25"]
+        );
         assert_eq!([bytes(1023), bytes(1536), bytes(3 << 20)], ["1023 B", "1.50 KiB", "3.00 MiB"]);
         assert_eq!(percent(0.1234), "12.3 %");
     }

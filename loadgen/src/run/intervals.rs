@@ -53,7 +53,16 @@ impl Intervals {
     pub fn new(span: Span, cores: usize, kinds: &'static [Kind], under_way: i64) -> Self {
         let Span { zero_ms, start_ns, interval_ns } = span;
         let cores = cores as u64;
-        Self { zero_ms, start_ns, interval_ns, cores, kinds, open: BTreeMap::new(), closed: Vec::new(), under_way }
+        Self {
+            zero_ms,
+            start_ns,
+            interval_ns,
+            cores,
+            kinds,
+            open: BTreeMap::new(),
+            closed: Vec::new(),
+            under_way,
+        }
     }
 
     /// A core told what it measured.
@@ -79,7 +88,8 @@ impl Intervals {
             }
             let piece = entry.remove();
             let counts = piece.sample.counts;
-            self.under_way += (counts.expected + counts.kept) as i64 - (counts.received - counts.duplicates) as i64;
+            self.under_way +=
+                (counts.expected + counts.kept) as i64 - (counts.received - counts.duplicates) as i64;
             if piece.ns == 0 || (counts.is_empty() && stage != Stage::Measured) {
                 continue;
             }
@@ -109,7 +119,8 @@ mod tests {
 
     #[test]
     fn pieces_hold_what_cores_told_of_them() {
-        let mut intervals = Intervals::new(Span { zero_ms: 0, start_ns: 0, interval_ns: 1000 * MS }, 2, &[Kind::Latency], 0);
+        let mut intervals =
+            Intervals::new(Span { zero_ms: 0, start_ns: 0, interval_ns: 1000 * MS }, 2, &[Kind::Latency], 0);
         let mut sample = Sample::default();
         sample.counts.received = 10;
         sample.counts.expected = 15;

@@ -10,9 +10,15 @@ use crate::plan::Plan;
 use crate::report::Messages;
 
 /// Counts what one subscriber lacks of one publisher.
-pub(super) fn count(plan: &Plan, lacking: &Lacking, unconfirmed: &BTreeMap<u32, Vec<Run>>, messages: &mut Messages) {
+pub(super) fn count(
+    plan: &Plan,
+    lacking: &Lacking,
+    unconfirmed: &BTreeMap<u32, Vec<Run>>,
+    messages: &mut Messages,
+) {
     let (group, _) = plan.publisher(lacking.publisher);
-    let publish_qos = plan.scenario.groups[group].publish.as_ref().map_or(QoS::AtMostOnce, |publish| publish.qos);
+    let publish_qos =
+        plan.scenario.groups[group].publish.as_ref().map_or(QoS::AtMostOnce, |publish| publish.qos);
     let subscribe = plan.scenario.groups[lacking.group].subscribe.as_ref();
     let qos = subscribe.map_or(QoS::AtMostOnce, |subscribe| subscribe.qos).min(publish_qos);
     let all = lacking.missing.count();

@@ -172,7 +172,10 @@ impl Runner<'_> {
                 is_main: true,
                 offered: *rate,
                 patience: settings.connect_timeout + PATIENCE_MIN,
-                ..part(format!("churn {}", names(groups)), Task::Churn { groups: groups.clone(), rate: *rate })
+                ..part(
+                    format!("churn {}", names(groups)),
+                    Task::Churn { groups: groups.clone(), rate: *rate },
+                )
             },
             Step::Forget { .. } | Step::Shell { .. } => return None,
         })
@@ -365,11 +368,20 @@ impl Runner<'_> {
         }
         if !part.is_silent {
             let watcher = &mut *self.watcher;
-            gathered.intervals.close(now_ns, |interval, sample| watcher.interval(&part.name, interval, sample));
+            gathered
+                .intervals
+                .close(now_ns, |interval, sample| watcher.interval(&part.name, interval, sample));
         }
     }
 
-    fn take_sample(&mut self, stage: Stage, from_ns: u64, to_ns: u64, sample: &Sample, gathered: &mut Gathered) {
+    fn take_sample(
+        &mut self,
+        stage: Stage,
+        from_ns: u64,
+        to_ns: u64,
+        sample: &Sample,
+        gathered: &mut Gathered,
+    ) {
         self.totals.add(sample);
         if !sample.counts.is_empty() {
             gathered.moved_ns = gathered.moved_ns.max(to_ns);
@@ -391,7 +403,9 @@ impl Runner<'_> {
         let before = gathered.before.take().unwrap_or_else(|| after.clone());
         let watcher = &mut *self.watcher;
         if !part.is_silent {
-            gathered.intervals.close(u64::MAX, |interval, sample| watcher.interval(&part.name, interval, sample));
+            gathered
+                .intervals
+                .close(u64::MAX, |interval, sample| watcher.interval(&part.name, interval, sample));
         }
         let end_ns = match part.time {
             Some(_) => gathered.times.end_ns.min(self.clock.now_ns()),
@@ -431,7 +445,8 @@ impl Runner<'_> {
     /// How much the broker's memory grew since the run began.
     fn grown_bytes(&mut self, now: Option<&Usage>) -> i64 {
         let Some(now) = now else { return 0 };
-        now.anonymous_bytes as i64 - self.first_usage.as_ref().map_or(now.anonymous_bytes, |it| it.anonymous_bytes) as i64
+        now.anonymous_bytes as i64
+            - self.first_usage.as_ref().map_or(now.anonymous_bytes, |it| it.anonymous_bytes) as i64
     }
 
     fn judge(&self, phase: &report::Phase) -> crate::verdict::Verdict {

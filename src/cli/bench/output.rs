@@ -44,7 +44,9 @@ impl Output {
 
     /// Writes the reports.
     pub fn write(self, args: &OutputArgs, report: &Report) -> Result<(), String> {
-        let write = |path: &Path, text: String| std::fs::write(path, text).map_err(|error| cannot_write(path, &error));
+        let write = |path: &Path, text: String| {
+            std::fs::write(path, text).map_err(|error| cannot_write(path, &error))
+        };
         if let Some(path) = &args.json {
             write(path, report.to_json())?;
         }

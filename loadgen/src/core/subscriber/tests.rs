@@ -40,7 +40,13 @@ fn a_delivery_is_read_as_the_broker_wrote_it() {
     assert!(Delivery::read(Version::V311, 0x32, b"\0\x01a\0\0", 0, tag).is_none(), "packet id 0");
 }
 
-fn hear(subscriber: &mut Subscriber, sequence: u32, qos: QoS, id: u16, sample: &mut Sample) -> (Vec<u8>, Vec<Arrived>) {
+fn hear(
+    subscriber: &mut Subscriber,
+    sequence: u32,
+    qos: QoS,
+    id: u16,
+    sample: &mut Sample,
+) -> (Vec<u8>, Vec<Arrived>) {
     let stamp = Some(Stamp { publisher: 4, sequence, at_ns: Some(1_000) });
     let packet_id = PacketId::new(id);
     let (mut gathering, mut answers) = (Gathering::default(), Vec::new());
@@ -76,7 +82,8 @@ fn each_message_is_answered_counted_and_checked() {
     hear(&mut subscriber, 3, QoS::ExactlyOnce, 10, &mut sample);
     hear(&mut subscriber, 1, QoS::AtMostOnce, 0, &mut sample);
     let counts = sample.counts;
-    let found = (counts.received, counts.duplicates, counts.duplicates_qos2, counts.reordered, counts.foreign);
+    let found =
+        (counts.received, counts.duplicates, counts.duplicates_qos2, counts.reordered, counts.foreign);
     assert_eq!(found, (4, 1, 1, 1, 0));
     assert_eq!(sample.times(Kind::Latency).unwrap().len(), 4);
     let mut lacking = Vec::new();
