@@ -34,7 +34,7 @@ pub struct Answer(Option<Arc<Slot<Outcome>>>);
 
 impl Answer {
     /// Both ends.
-    pub fn new() -> (Self, Arc<Slot<Outcome>>) {
+    pub(crate) fn new() -> (Self, Arc<Slot<Outcome>>) {
         let slot = Arc::new(Slot::default());
         (Self(Some(Arc::clone(&slot))), slot)
     }
@@ -74,6 +74,7 @@ pub type Delivery = Option<Answer>;
 /// A message on its way to the broker.
 #[derive(Debug)]
 pub struct Publication<T = Delivery> {
+    /// What is published.
     pub message: Message,
     /// Present at QoS 1 and 2.
     pub number: Option<Number>,
@@ -120,6 +121,7 @@ pub(crate) enum Request {
 pub struct Acknowledgement {
     /// The session's connection that it came over, counted from 1. Another one knows nothing of it.
     pub connection: u32,
+    /// The message's.
     pub packet_id: PacketId,
 }
 

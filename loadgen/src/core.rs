@@ -56,6 +56,8 @@ pub(crate) struct Load {
     me: ShardId,
     plan: Arc<Plan>,
     clock: Clock,
+    /// The time, read at the start of each call of the driver's.
+    now_ns: u64,
     options: Arc<[Shared]>,
     peers: Vec<PeerId>,
     clients: Vec<Client>,
@@ -102,6 +104,7 @@ impl Load {
         let mut load = Self {
             me,
             clock,
+            now_ns: 0,
             options,
             peers: Vec::new(),
             clients: Vec::new(),
@@ -184,13 +187,13 @@ impl Load {
     fn with<R>(
         &mut self,
         at: u32,
-        now_ns: u64,
         io: &mut LoadIo,
         call: impl FnOnce(&mut Machine<u64>, &mut Link<'_>) -> R,
     ) -> (R, Outcomes) {
         let client = &mut self.clients[at as usize];
         let conn = client.conn();
         let machine = client.machine.as_mut().expect("a client with a connection has a machine");
+        let now_ns = self.now_ns;
         let mut link = Link { io, conn, sample: &mut self.sample, now_ns, outcomes: Outcomes::default() };
         let result = call(machine, &mut link);
         (result, link.outcomes)
@@ -228,6 +231,10 @@ impl Load {
         }
     }
 
+    fn look_at_time(&mut self) {
+        self.now_ns = self.clock.now_ns();
+    }
+
     fn settings(&self) -> &crate::scenario::Settings {
         &self.plan.scenario.settings
     }
@@ -254,15 +261,18 @@ impl Core for Load {
         _remote: Option<SocketAddr>,
         io: &mut LoadIo,
     ) {
+        self.look_at_time();
         self.dialled(ticket, conn, io);
     }
 
     fn connect_failed(&mut self, ticket: ConnectTicket, failure: ConnectFailure, io: &mut LoadIo) {
+        self.look_at_time();
         self.dial_failed(ticket, &failure, io);
     }
 
     fn received(&mut self, conn: ConnId, bytes: &[u8], io: &mut LoadIo) {
         if let Some(at) = self.client_of(conn) {
+            self.look_at_time();
             self.bytes_came(at, bytes, io);
         }
     }
@@ -278,6 +288,7 @@ impl Core for Load {
 
     fn closed(&mut self, conn: ConnId, reason: CloseReason, io: &mut LoadIo) {
         if let Some(at) = self.client_of(conn) {
+            self.look_at_time();
             self.by_conn[conn.index()] = NONE;
             self.closed_by_peer(at, reason, io);
         }
@@ -292,6 +303,7 @@ impl Core for Load {
     }
 
     fn command(&mut self, command: Command, io: &mut LoadIo) {
+        self.look_at_time();
         self.obey(command, io);
     }
 
@@ -300,16 +312,17 @@ impl Core for Load {
     }
 
     fn turn_over(&mut self, io: &mut LoadIo) {
-        let now_ns = self.clock.now_ns();
+        self.look_at_time();
         self.run_timers(io);
-        self.rejoin(now_ns, io);
-        self.look_at_clock(now_ns, io);
-        self.go_on(now_ns, io);
+        self.rejoin(io);
+        self.look_at_clock(io);
+        self.go_on(io);
         self.cross(io);
-        self.plan_next_turn(now_ns, io);
+        self.plan_next_turn(io);
     }
 
     fn shutdown(&mut self, io: &mut LoadIo) {
+        self.look_at_time();
         self.job = Job::Rest;
         for at in 0..self.clients.len() as u32 {
             self.say_goodbye(at, io);

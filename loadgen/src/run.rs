@@ -328,7 +328,7 @@ impl Runner<'_> {
         self.send_all(&Command::Sent);
         let sent = self.gather(|event| match event {
             Event::Sent(sent) => Some(sent),
-            Event::Sample { .. } | Event::Done { .. } | Event::Missing(_) => None,
+            Event::Sample(_) | Event::Done { .. } | Event::Missing(_) => None,
         });
         let mut counts = vec![0; self.plan.publishers()];
         let mut unconfirmed = BTreeMap::new();
@@ -341,7 +341,7 @@ impl Runner<'_> {
         self.send_all(&Command::Check(Arc::new(counts)));
         let lacking = self.gather(|event| match event {
             Event::Missing(lacking) => Some(lacking),
-            Event::Sample { .. } | Event::Done { .. } | Event::Sent(_) => None,
+            Event::Sample(_) | Event::Done { .. } | Event::Sent(_) => None,
         });
         let counts = &self.totals.counts;
         let mut messages = Messages {
@@ -367,7 +367,7 @@ impl Runner<'_> {
         let mut found = Vec::new();
         while found.len() < self.plan.cores {
             match self.events.recv_timeout(Duration::from_secs(10)) {
-                Ok((_, Event::Sample { sample, .. })) => self.totals.add(&sample),
+                Ok((_, Event::Sample(told))) => self.totals.add(&told.sample),
                 Ok((_, event)) => found.extend(pick(event)),
                 Err(_) => break,
             }

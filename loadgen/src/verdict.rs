@@ -73,7 +73,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let (limit, words) = if is_reached && !is_late {
         (Limit::Offered, "the rate that was asked for was reached: neither side was the limit".to_owned())
-    } else if is_starved && !(broker_is_full && !generator_is_full) {
+    } else if is_starved && (generator_is_full || !broker_is_full) {
         let cpus = evidence.cpus;
         let words = format!(
             "a lack of CPU: threads that had work waited {} of the time for one of {cpus} CPUs. Latencies include \

@@ -89,6 +89,7 @@ pub trait Sink {
 pub struct Arrival<'a> {
     /// Valid, also where an alias stood for it.
     pub topic: &'a str,
+    /// The packet.
     pub publish: &'a Publish<'a>,
     /// The session's connection, counted from 1.
     pub connection: u32,
@@ -101,7 +102,10 @@ pub enum Take {
     Now,
     /// With [`Machine::acknowledge`]. When the connection ends before, a message that is kept will be dealt with
     /// all the same, and does not come again at QoS 2; another does.
-    Later { is_kept: bool },
+    Later {
+        /// It survives the connection.
+        is_kept: bool,
+    },
 }
 
 /// Why the machine ends its connection. What there was to say to the server is in the outbox.
@@ -112,9 +116,15 @@ pub enum End {
     /// The server said DISCONNECT.
     Disconnected(Words),
     /// Nothing came after a PINGREQ.
-    Unresponsive { after: Duration },
+    Unresponsive {
+        /// For so long.
+        after: Duration,
+    },
     /// The server took no bytes.
-    WriteTimedOut { after: Duration },
+    WriteTimedOut {
+        /// For so long.
+        after: Duration,
+    },
     /// The server broke the protocol.
     Protocol(Box<str>),
     /// The server, or we, could not be authenticated.
@@ -124,8 +134,11 @@ pub enum End {
 /// What the server said of an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
+    /// The reason code.
     pub reason: ReasonCode,
+    /// The Reason String.
     pub said: Option<Box<str>>,
+    /// Another server that it named.
     pub server_reference: Option<Box<str>>,
 }
 

@@ -24,7 +24,7 @@ impl Load {
         let client = &mut self.clients[at as usize];
         debug_assert_eq!(client.state, State::Away);
         client.state = State::Dialling(ticket);
-        client.since_ns = self.clock.now_ns();
+        client.since_ns = self.now_ns;
         io.connect(ticket, self.peers[usize::from(client.group)]);
         self.set_timer(at, io.now.mono_ms + timeout_ms);
     }
@@ -59,8 +59,7 @@ impl Load {
             self.clients[at as usize].machine = Some(Box::new(machine));
         }
         let credentials = self.credentials(group, index);
-        let now_ns = self.clock.now_ns();
-        let (opened, _) = self.with(at, now_ns, io, |machine, link| machine.open(&credentials, link));
+        let (opened, _) = self.with(at, io, |machine, link| machine.open(&credentials, link));
         if let Err(end) = opened {
             self.end(at, &end, io);
         }
@@ -98,22 +97,22 @@ impl Load {
     }
 
     /// The machine did something: what follows.
-    pub(super) fn follow(&mut self, at: u32, outcomes: Outcomes, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn follow(&mut self, at: u32, outcomes: Outcomes, io: &mut LoadIo) {
         if let Some((is_resumed, receive_maximum)) = outcomes.connected {
-            self.accepted(at, is_resumed, receive_maximum, now_ns, io);
+            self.accepted(at, is_resumed, receive_maximum, io);
         }
         if outcomes.answered > 0 {
             self.were_answered(at, outcomes.answered);
         }
     }
 
-    fn accepted(&mut self, at: u32, is_resumed: bool, receive_maximum: u16, now_ns: u64, io: &mut LoadIo) {
+    fn accepted(&mut self, at: u32, is_resumed: bool, receive_maximum: u16, io: &mut LoadIo) {
         let client = &mut self.clients[at as usize];
         let conn = client.conn().expect("CONNACK came over it");
         client.state = State::Up(conn);
         self.sample.counts.connected += 1;
         self.sample.counts.resumed += u64::from(is_resumed);
-        self.sample.record(Kind::Connect, now_ns.saturating_sub(client.since_ns));
+        self.sample.record(Kind::Connect, self.now_ns.saturating_sub(client.since_ns));
         let due_ms = client.machine.as_ref().map_or(u64::MAX, |machine| machine.due_ms());
         let publisher = client.publisher;
         self.set_timer(at, due_ms);
@@ -150,9 +149,8 @@ impl Load {
     }
 
     fn connection_gone(&mut self, at: u32, was_up: bool, why: &str, io: &mut LoadIo) {
-        let now_ns = self.clock.now_ns();
         self.clients[at as usize].clear();
-        self.with(at, now_ns, io, |machine, link| machine.ended(link));
+        self.with(at, io, |machine, link| machine.ended(link));
         self.forget_flights(at);
         if !was_up {
             return self.not_connected(at, why, io);
@@ -163,7 +161,7 @@ impl Load {
         if let Job::Churn(churning) = &mut self.job {
             churning.idle.push_back(at);
         } else {
-            self.rejoining.push_back((now_ns + REJOIN_AFTER_NS, at));
+            self.rejoining.push_back((self.now_ns + REJOIN_AFTER_NS, at));
         }
     }
 
@@ -175,9 +173,9 @@ impl Load {
     }
 
     /// Clients that lost their connection try again.
-    pub(super) fn rejoin(&mut self, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn rejoin(&mut self, io: &mut LoadIo) {
         while let Some((due_ns, at)) = self.rejoining.front().copied() {
-            if due_ns > now_ns {
+            if due_ns > self.now_ns {
                 return;
             }
             self.rejoining.pop_front();
@@ -189,16 +187,15 @@ impl Load {
 
     /// Says DISCONNECT, and closes.
     pub(super) fn say_goodbye(&mut self, at: u32, io: &mut LoadIo) {
-        let now_ns = self.clock.now_ns();
         match self.clients[at as usize].state {
             State::Away => {}
             State::Dialling(ticket) => io.cancel_connect(ticket),
             State::Greeting(conn) | State::Up(conn) => {
-                self.with(at, now_ns, io, |machine, link| machine.say_disconnect(ReasonCode::Success, link));
+                self.with(at, io, |machine, link| machine.say_disconnect(ReasonCode::Success, link));
                 io.close(conn);
                 self.by_conn[conn.index()] = NONE;
                 self.clients[at as usize].clear();
-                self.with(at, now_ns, io, |machine, link| machine.ended(link));
+                self.with(at, io, |machine, link| machine.ended(link));
                 self.forget_flights(at);
             }
         }
@@ -239,8 +236,7 @@ impl Load {
                 self.connection_gone(at, false, &why, io);
             }
             State::Up(_) => {
-                let now_ns = self.clock.now_ns();
-                let (due, _) = self.with(at, now_ns, io, |machine, link| machine.due(link));
+                let (due, _) = self.with(at, io, |machine, link| machine.due(link));
                 match due {
                     Ok(_) => {
                         let due_ms =

@@ -23,8 +23,7 @@ fn broken(what: &str) -> End {
 impl Load {
     /// Bytes came for a client.
     pub(super) fn bytes_came(&mut self, at: u32, bytes: &[u8], io: &mut LoadIo) {
-        let now_ns = self.clock.now_ns();
-        let taken = self.take_bytes(at, bytes, now_ns, io);
+        let taken = self.take_bytes(at, bytes, io);
         let mut gathering = std::mem::take(&mut self.gathering);
         gathering.finish(&mut self.sample);
         for arrived in gathering.out.drain(..) {
@@ -43,7 +42,7 @@ impl Load {
         }
     }
 
-    fn take_bytes(&mut self, at: u32, mut bytes: &[u8], now_ns: u64, io: &mut LoadIo) -> Result<(), End> {
+    fn take_bytes(&mut self, at: u32, mut bytes: &[u8], io: &mut LoadIo) -> Result<(), End> {
         let client = &mut self.clients[at as usize];
         if let Some(coming) = &mut client.coming {
             let skipped = coming.bytes.min(bytes.len());
@@ -54,7 +53,7 @@ impl Load {
             }
             let delivery = coming.delivery;
             client.coming = None;
-            self.deliver(at, &delivery, now_ns);
+            self.deliver(at, &delivery);
         }
         if !self.clients[at as usize].carry.is_empty() {
             let mut carry = std::mem::take(&mut self.clients[at as usize].carry);
@@ -69,7 +68,7 @@ impl Load {
                 bytes = &bytes[lacking..];
             }
             debug_assert!(carry.len() > was || bytes.is_empty());
-            let used = self.take_packets(at, &carry, now_ns, io)?;
+            let used = self.take_packets(at, &carry, io)?;
             if self.clients[at as usize].conn().is_none() {
                 return Ok(());
             }
@@ -79,10 +78,10 @@ impl Load {
                 return Ok(());
             }
             if self.clients[at as usize].coming.is_some() {
-                return self.take_bytes(at, bytes, now_ns, io);
+                return self.take_bytes(at, bytes, io);
             }
         }
-        let used = self.take_packets(at, bytes, now_ns, io)?;
+        let used = self.take_packets(at, bytes, io)?;
         let client = &mut self.clients[at as usize];
         if used < bytes.len() && client.conn().is_some() {
             client.carry = bytes[used..].to_vec();
@@ -119,14 +118,14 @@ impl Load {
     }
 
     /// Deals with complete packets, and the start of a large one; how many bytes they are.
-    fn take_packets(&mut self, at: u32, bytes: &[u8], now_ns: u64, io: &mut LoadIo) -> Result<usize, End> {
+    fn take_packets(&mut self, at: u32, bytes: &[u8], io: &mut LoadIo) -> Result<usize, End> {
         let mut used = 0;
         while used < bytes.len() {
             let rest = &bytes[used..];
             match self.split(rest)? {
                 Decoded::Complete(packet) => {
                     used += packet.total;
-                    self.packet(at, &packet, &rest[..packet.total], now_ns, io)?;
+                    self.packet(at, &packet, &rest[..packet.total], io)?;
                     if self.clients[at as usize].conn().is_none() {
                         return Ok(used);
                     }
@@ -146,31 +145,24 @@ impl Load {
     }
 
     #[inline]
-    fn packet(
-        &mut self,
-        at: u32,
-        packet: &Frame<'_>,
-        bytes: &[u8],
-        now_ns: u64,
-        io: &mut LoadIo,
-    ) -> Result<(), End> {
+    fn packet(&mut self, at: u32, packet: &Frame<'_>, bytes: &[u8], io: &mut LoadIo) -> Result<(), End> {
         let kind = packet.packet_type().map_err(|error| broken(&error.to_string()))?;
         let is_up = self.clients[at as usize].up().is_some();
         match kind {
             PacketType::Publish if is_up => {
                 let delivery = Delivery::read(self.version(at), packet.first, packet.body, 0, self.plan.tag);
-                self.deliver(at, &delivery.ok_or_else(|| broken("a PUBLISH makes no sense"))?, now_ns);
+                self.deliver(at, &delivery.ok_or_else(|| broken("a PUBLISH makes no sense"))?);
                 Ok(())
             }
             PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp if is_up => {
                 let ack =
                     Ack::decode(self.version(at), packet).map_err(|error| broken(&error.to_string()))?;
-                self.acknowledge(at, kind, &ack, now_ns);
+                self.acknowledge(at, kind, &ack);
                 Ok(())
             }
             PacketType::PingResp if is_up && self.clients[at as usize].is_pinging => {
-                self.ponged(at, now_ns, io);
-                self.control(at, bytes, now_ns, io)
+                self.ponged(at, io);
+                self.control(at, bytes, io)
             }
             PacketType::Publish
             | PacketType::PubAck
@@ -186,19 +178,19 @@ impl Load {
             | PacketType::UnsubAck
             | PacketType::PingReq
             | PacketType::Disconnect
-            | PacketType::Auth => self.control(at, bytes, now_ns, io),
+            | PacketType::Auth => self.control(at, bytes, io),
         }
     }
 
     /// A packet for the session's machine.
-    fn control(&mut self, at: u32, bytes: &[u8], now_ns: u64, io: &mut LoadIo) -> Result<(), End> {
-        let (taken, outcomes) = self.with(at, now_ns, io, |machine, link| machine.received(bytes, link));
-        self.follow(at, outcomes, now_ns, io);
+    fn control(&mut self, at: u32, bytes: &[u8], io: &mut LoadIo) -> Result<(), End> {
+        let (taken, outcomes) = self.with(at, io, |machine, link| machine.received(bytes, link));
+        self.follow(at, outcomes, io);
         taken
     }
 
     #[inline]
-    fn deliver(&mut self, at: u32, delivery: &Delivery, now_ns: u64) {
+    fn deliver(&mut self, at: u32, delivery: &Delivery) {
         let client = &self.clients[at as usize];
         let (subscriber, group) = (client.subscriber, usize::from(client.group));
         if subscriber == NONE {
@@ -211,14 +203,14 @@ impl Load {
             together: self.together[group].as_mut(),
             gathering: &mut self.gathering,
             sample: &mut self.sample,
-            now_ns,
+            now_ns: self.now_ns,
             measured_ns: (self.times.measured_ns, self.times.end_ns),
             version,
         }
         .hear(delivery, &mut self.answers);
     }
 
-    fn acknowledge(&mut self, at: u32, kind: PacketType, ack: &Ack<'_>, now_ns: u64) {
+    fn acknowledge(&mut self, at: u32, kind: PacketType, ack: &Ack<'_>) {
         let version = self.version(at);
         let (publisher, subscriber) = {
             let client = &self.clients[at as usize];
@@ -249,7 +241,7 @@ impl Load {
             && flight.at_ns >= self.times.measured_ns
             && flight.at_ns < self.times.end_ns
         {
-            self.sample.record(Kind::Acknowledge, now_ns.saturating_sub(flight.at_ns));
+            self.sample.record(Kind::Acknowledge, self.now_ns.saturating_sub(flight.at_ns));
         }
         self.list(publisher);
     }

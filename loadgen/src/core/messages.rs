@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ringmq_turn::PeerId;
 
 use crate::check::{Missing, Run};
+use crate::course::Audience;
 use crate::measure::Sample;
 
 /// A part of a run that is measured by itself.
@@ -44,9 +45,8 @@ pub(crate) enum Task {
         /// Of all cores together.
         messages: Option<u64>,
         ramp_ns: u64,
-        /// Groups of subscribers that are connected, and those whose messages the broker keeps.
-        listening: Vec<usize>,
-        away: Vec<usize>,
+        /// Who gets it.
+        audience: Audience,
     },
     /// Send an empty retained message to each topic.
     Clear {
@@ -83,16 +83,19 @@ pub(crate) enum Command {
     Check(Arc<Vec<u64>>),
 }
 
+/// What a core measured from one time to another.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub stage: Stage,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub sample: Box<Sample>,
+}
+
 /// What a core tells the main thread.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// What was measured from one time to another.
-    Sample {
-        stage: Stage,
-        from_ns: u64,
-        to_ns: u64,
-        sample: Box<Sample>,
-    },
+    Sample(Told),
     /// The step is done.
     Done {
         number: u32,

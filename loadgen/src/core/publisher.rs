@@ -3,7 +3,7 @@
 use ringmq_turn::Outbox;
 
 use super::flights::{Flight, Flights, UNNUMBERED};
-use super::template::{Particular, Template, write_clearing, write_different};
+use super::template::{Body, Particular, Template, write_clearing, write_different};
 use crate::check::Run;
 use crate::measure::{Kind, Sample};
 use crate::pace::{Turns, Window};
@@ -65,6 +65,22 @@ pub(crate) struct Orders {
     pub listening: u32,
     pub away: u32,
 }
+
+/// The surroundings of sending over an open connection.
+pub(crate) struct Way<'a> {
+    pub plan: &'a Plan,
+    /// Of the publisher's group, where it sends at a rate.
+    pub turns: Option<&'a Turns>,
+    pub now_ns: u64,
+    pub backlog_high_bytes: usize,
+    pub out: &'a mut Outbox,
+    pub sample: &'a mut Sample,
+}
+
+/// Bytes that a publisher writes between two looks at its backlog.
+const PIECE_BYTES: u64 = 64 * 1024;
+/// Retained messages that are being forgotten at a time.
+const CLEARING_MAX: u32 = 1000;
 
 impl Publisher {
     pub fn new(client: u32, group: usize, index: u32, number: u32) -> Self {
@@ -170,22 +186,13 @@ impl Publisher {
         u64::from(most).saturating_sub(self.flights.len() as u64)
     }
 
-    /// Sends what may be sent now. Needs an open connection.
-    pub fn send(
-        &mut self,
-        plan: &Plan,
-        turns: Option<&Turns>,
-        now_ns: u64,
-        out: &mut Outbox,
-        backlog_high: usize,
-        sample: &mut Sample,
-    ) {
-        let group = &plan.scenario.groups[self.group];
-        let Some(publish) = &group.publish else { return };
+    /// Sends what may be sent now.
+    pub fn send(&mut self, way: &mut Way<'_>) {
+        let Some(publish) = &way.plan.scenario.groups[self.group].publish else { return };
         let is_acknowledged = publish.qos != ringmq_codec::QoS::AtMostOnce;
         let (mut count, size) = match self.purpose {
             Purpose::Rest => return,
-            Purpose::Clear { .. } => return self.clear(plan, out, backlog_high),
+            Purpose::Clear { .. } => return self.clear(way),
             Purpose::Window => {
                 let Pace::Window(size) = publish.pace else { return };
                 (self.window.as_ref().map_or(u64::MAX, Window::room), size)
@@ -199,66 +206,60 @@ impl Publisher {
         let mut sent = 0;
         while sent < count && !self.is_blocked {
             // In pieces, so that one publisher does not write without end.
-            let piece = (count - sent).min(self.piece(plan));
+            let piece = (count - sent).min(self.piece(way.plan));
             for _ in 0..piece {
-                let at_ns = match self.purpose {
-                    Purpose::Schedule { at, .. } => {
-                        let turns = turns.expect("a schedule has turns");
-                        let due_ns = turns.due_ns(at, self.sent - self.from);
-                        sample.record(Kind::Lag, now_ns.saturating_sub(due_ns));
-                        due_ns
-                    }
-                    Purpose::Rest | Purpose::Window | Purpose::Clear { .. } => now_ns,
-                };
-                self.write(plan, at_ns, is_acknowledged, out, sample);
+                let at_ns = self.at_ns(way);
+                self.write(at_ns, is_acknowledged, way);
             }
             sent += piece;
-            self.is_blocked = out.backlog_bytes() > backlog_high;
+            self.is_blocked = way.out.backlog_bytes() > way.backlog_high_bytes;
         }
         if let Some(window) = &mut self.window {
             window.send(sent);
         }
-        let counts = &mut sample.counts;
+        let counts = &mut way.sample.counts;
         counts.sent += sent;
         counts.expected += sent * u64::from(self.listening);
+    }
+
+    /// When the next message was to be sent.
+    #[inline]
+    fn at_ns(&self, way: &mut Way<'_>) -> u64 {
+        match (&self.purpose, way.turns) {
+            (Purpose::Schedule { at, .. }, Some(turns)) => {
+                let due_ns = turns.due_ns(*at, self.sent - self.from);
+                way.sample.record(Kind::Lag, way.now_ns.saturating_sub(due_ns));
+                due_ns
+            }
+            (Purpose::Rest | Purpose::Window | Purpose::Schedule { .. } | Purpose::Clear { .. }, _) => {
+                way.now_ns
+            }
+        }
     }
 
     /// Messages between two looks at the backlog.
     fn piece(&self, plan: &Plan) -> u64 {
         let bytes = plan.groups[self.group].content.as_ref().map_or(0, |content| content.most());
-        (64 * 1024 / (bytes as u64 + 64)).max(1)
+        (PIECE_BYTES / (bytes as u64 + 64)).max(1)
     }
 
     #[inline]
-    fn write(
-        &mut self,
-        plan: &Plan,
-        at_ns: u64,
-        is_acknowledged: bool,
-        out: &mut Outbox,
-        sample: &mut Sample,
-    ) {
+    fn write(&mut self, at_ns: u64, is_acknowledged: bool, way: &mut Way<'_>) {
         let sequence = self.sent;
         self.sent += 1;
         let stamp = Stamp { publisher: self.number, sequence: sequence as u32, at_ns: Some(at_ns) };
         let packet_id = if is_acknowledged { self.flights.send(sequence, at_ns) } else { 0 };
         let particular = Particular { packet_id, stamp };
-        let content = plan.groups[self.group].content.as_ref().expect("it publishes");
         if let Some(template) = &self.template {
-            sample.counts.sent_bytes += content.most() as u64;
-            return template.write(particular, plan.tag, out);
+            way.sample.counts.sent_bytes += template.payload_len() as u64;
+            return template.write(particular, way.plan.tag, way.out);
         }
-        self.write_different(plan, particular, out, sample);
+        self.write_different(particular, way);
     }
 
     /// Each message has a topic or a size of its own.
-    fn write_different(
-        &mut self,
-        plan: &Plan,
-        particular: Particular,
-        out: &mut Outbox,
-        sample: &mut Sample,
-    ) {
+    fn write_different(&mut self, particular: Particular, way: &mut Way<'_>) {
+        let plan = way.plan;
         let group = &plan.scenario.groups[self.group];
         let (Some(publish), Some(content)) = (&group.publish, &plan.groups[self.group].content) else {
             return;
@@ -270,28 +271,29 @@ impl Publisher {
             }
         };
         let len = content.least + self.random.below((content.most() - content.least) as u64 + 1) as usize;
-        sample.counts.sent_bytes += len as u64;
+        way.sample.counts.sent_bytes += len as u64;
         self.name.clear();
         publish.topic.write(&plan.values(self.group, self.index, topic), &mut self.name);
-        write_different(publish, group.version, &self.name, &content.bytes[..len], particular, plan.tag, out);
+        let body = Body { version: group.version, topic: &self.name, payload: &content.bytes[..len] };
+        write_different(publish, &body, particular, plan.tag, way.out);
     }
 
-    fn clear(&mut self, plan: &Plan, out: &mut Outbox, backlog_high: usize) {
-        let group = &plan.scenario.groups[self.group];
+    fn clear(&mut self, way: &mut Way<'_>) {
+        let group = &way.plan.scenario.groups[self.group];
         let Some(publish) = &group.publish else { return };
         let Purpose::Clear { next } = self.purpose else { return };
         let mut round = next;
-        while !self.is_blocked && self.flights_room(1000) > 0 {
+        while !self.is_blocked && self.flights_room(CLEARING_MAX) > 0 {
             let topic = round * u64::from(group.count) + u64::from(self.index);
             if topic >= publish.topics {
                 self.purpose = Purpose::Rest;
                 return;
             }
-            let name = publish.topic.fill(&plan.values(self.group, self.index, topic));
+            let name = publish.topic.fill(&way.plan.values(self.group, self.index, topic));
             let packet_id = self.flights.send(UNNUMBERED, 0);
-            write_clearing(group.version, name.as_bytes(), packet_id, out);
+            write_clearing(group.version, name.as_bytes(), packet_id, way.out);
             round += 1;
-            self.is_blocked = out.backlog_bytes() > backlog_high;
+            self.is_blocked = way.out.backlog_bytes() > way.backlog_high_bytes;
         }
         self.purpose = Purpose::Clear { next: round };
     }

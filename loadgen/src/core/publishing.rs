@@ -1,20 +1,29 @@
 //! The step in which publishers publish.
 
 use super::jobs::{Job, Publishing, Scheduled};
-use super::publisher::Orders;
+use super::publisher::{Orders, Way};
 use super::{Load, LoadIo};
+use crate::course::Audience;
 use crate::pace::{Schedule, Turns};
 use crate::scenario::Pace;
+
+/// How much is published, and how the rate rises.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// Of all cores together; absent where time ends it.
+    pub messages: Option<u64>,
+    pub ramp_ns: u64,
+}
 
 impl Load {
     pub(super) fn begin_publishing(
         &mut self,
         groups: &[usize],
-        messages: Option<u64>,
-        ramp_ns: u64,
-        listening: &[usize],
-        away: &[usize],
+        extent: Extent,
+        audience: &Audience,
     ) -> Publishing {
+        let Extent { messages, ramp_ns } = extent;
+        let Audience { listening, away } = audience;
         let plan = std::sync::Arc::clone(&self.plan);
         let all: u64 = groups.iter().map(|at| u64::from(plan.scenario.groups[*at].count)).sum();
         let mut begun = Publishing { publishers: Vec::new(), scheduled: Vec::new(), is_over: false };
@@ -62,11 +71,11 @@ impl Load {
     }
 
     /// Sends what is due, or has room.
-    pub(super) fn publish(&mut self, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn publish(&mut self, io: &mut LoadIo) {
         let Job::Publish(mut publishing) = std::mem::take(&mut self.job) else { return };
         if !publishing.is_over {
             for scheduled in &mut publishing.scheduled {
-                while let Some(place) = scheduled.turns.take(now_ns) {
+                while let Some(place) = scheduled.turns.take(self.now_ns) {
                     let publisher = scheduled.publishers[place];
                     self.publishers[publisher as usize].is_due();
                     self.list(publisher);
@@ -82,9 +91,15 @@ impl Load {
                 continue;
             }
             let turns = publishing.scheduled.iter().find(|scheduled| scheduled.group == it.group);
-            let turns = turns.map(|scheduled| &scheduled.turns);
-            let backlog_high = io.backlog_high_bytes;
-            it.send(&self.plan, turns, now_ns, io.outbox(conn), backlog_high, &mut self.sample);
+            let mut way = Way {
+                plan: &self.plan,
+                turns: turns.map(|scheduled| &scheduled.turns),
+                now_ns: self.now_ns,
+                backlog_high_bytes: io.backlog_high_bytes,
+                out: io.outbox(conn),
+                sample: &mut self.sample,
+            };
+            it.send(&mut way);
         }
         self.ready = ready;
         self.job = Job::Publish(publishing);

@@ -7,7 +7,8 @@ use ringmq_codec::{SubscriptionOptions, encode_pingreq};
 
 use super::client::{NONE, State};
 use super::jobs::{Asking, Churning, Job, Joining, Pinging, turns};
-use super::messages::{Command, Event, Sent, Stage, Task};
+use super::messages::{Command, Event, Sent, Stage, Task, Told};
+use super::publishing::Extent;
 use super::{Load, LoadIo};
 use crate::hearing::filters;
 use crate::measure::Kind;
@@ -26,14 +27,14 @@ impl Load {
                 self.is_done = false;
                 self.times = times;
                 self.stage = Stage::WarmUp;
-                let now_ns = self.clock.now_ns();
+                let now_ns = self.now_ns;
                 self.told_ns = now_ns.max(times.start_ns);
                 self.sample_due_ns = now_ns.max(times.start_ns) + Self::ns(self.settings().interval);
                 self.stall_due_ns = now_ns + Self::ns(self.settings().stall);
                 self.begin(task, io);
             }
             Command::Stop => {
-                self.times.end_ns = self.times.end_ns.min(self.clock.now_ns());
+                self.times.end_ns = self.times.end_ns.min(self.now_ns);
                 self.stop();
             }
             Command::Report => self.tell(io),
@@ -82,8 +83,8 @@ impl Load {
                 let waiting = waiting.filter(|at| self.clients[*at as usize].up().is_some());
                 Job::Subscribe(Asking { waiting: waiting.collect(), under_way: 0 })
             }
-            Task::Publish { groups, messages, ramp_ns, listening, away } => {
-                Job::Publish(self.begin_publishing(&groups, messages, ramp_ns, &listening, &away))
+            Task::Publish { groups, messages, ramp_ns, audience } => {
+                Job::Publish(self.begin_publishing(&groups, Extent { messages, ramp_ns }, &audience))
             }
             Task::Clear { groups } => Job::Publish(self.begin_clearing(&groups)),
             Task::Disconnect { groups } => {
@@ -129,32 +130,32 @@ impl Load {
     }
 
     /// A turn's part of the step.
-    pub(super) fn go_on(&mut self, now_ns: u64, io: &mut LoadIo) {
-        if now_ns >= self.times.start_ns {
+    pub(super) fn go_on(&mut self, io: &mut LoadIo) {
+        if self.now_ns >= self.times.start_ns {
             match std::mem::take(&mut self.job) {
                 Job::Rest => {}
                 Job::Connect(mut joining) => {
-                    self.dial_next(&mut joining, now_ns, io);
+                    self.dial_next(&mut joining, io);
                     self.job = Job::Connect(joining);
                 }
                 Job::Subscribe(mut asking) => {
-                    self.ask_next(&mut asking, now_ns, io);
+                    self.ask_next(&mut asking, io);
                     self.job = Job::Subscribe(asking);
                 }
                 Job::Publish(publishing) => {
                     self.job = Job::Publish(publishing);
-                    self.publish(now_ns, io);
+                    self.publish(io);
                 }
                 Job::Ping(mut pinging) => {
                     if !std::mem::replace(&mut pinging.has_begun, true) {
                         for at in &pinging.clients {
-                            self.ping(*at, now_ns, io);
+                            self.ping(*at, io);
                         }
                     }
                     self.job = Job::Ping(pinging);
                 }
                 Job::Churn(mut churning) => {
-                    self.churn_next(&mut churning, now_ns, io);
+                    self.churn_next(&mut churning, io);
                     self.job = Job::Churn(churning);
                 }
             }
@@ -187,14 +188,14 @@ impl Load {
         (self.settings().connecting_max / self.plan.cores).max(1)
     }
 
-    fn dial_next(&mut self, joining: &mut Joining, now_ns: u64, io: &mut LoadIo) {
+    fn dial_next(&mut self, joining: &mut Joining, io: &mut LoadIo) {
         let most = self.at_a_time();
         while joining.turns.is_some() || joining.under_way < most {
             if joining.waiting.is_empty() {
                 return;
             }
             if let Some(turns) = &mut joining.turns
-                && turns.take(now_ns).is_none()
+                && turns.take(self.now_ns).is_none()
             {
                 return;
             }
@@ -223,10 +224,10 @@ impl Load {
         }
     }
 
-    fn churn_next(&mut self, churning: &mut Churning, now_ns: u64, io: &mut LoadIo) {
+    fn churn_next(&mut self, churning: &mut Churning, io: &mut LoadIo) {
         while let Some(at) = churning.idle.front().copied() {
             if let Some(turns) = &mut churning.turns
-                && turns.take(now_ns).is_none()
+                && turns.take(self.now_ns).is_none()
             {
                 return;
             }
@@ -240,7 +241,7 @@ impl Load {
 
 /// Subscriptions and pings.
 impl Load {
-    fn ask_next(&mut self, asking: &mut Asking, now_ns: u64, io: &mut LoadIo) {
+    fn ask_next(&mut self, asking: &mut Asking, io: &mut LoadIo) {
         let most = self.at_a_time();
         while asking.under_way < most {
             let Some(at) = asking.waiting.pop_front() else { return };
@@ -256,7 +257,7 @@ impl Load {
                 asking.under_way -= 1;
                 continue;
             };
-            let (count, outcomes) = self.with(at, now_ns, io, |machine, link| {
+            let (count, outcomes) = self.with(at, io, |machine, link| {
                 let options = SubscriptionOptions { qos: subscribe.qos, ..SubscriptionOptions::default() };
                 let mut count = 0;
                 for filter in filters(group, subscribe, &plan.run, index) {
@@ -266,7 +267,7 @@ impl Load {
                         None => filter,
                     };
                     let wanted = Wanted { filter: filter.into(), options, subscription_id: 0 };
-                    machine.subscribe(wanted, Some(now_ns), link);
+                    machine.subscribe(wanted, Some(link.now_ns), link);
                 }
                 count
             });
@@ -291,26 +292,26 @@ impl Load {
         }
     }
 
-    pub(super) fn ping(&mut self, at: u32, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn ping(&mut self, at: u32, io: &mut LoadIo) {
         if let Some(conn) = self.clients[at as usize].up() {
             encode_pingreq(io.outbox(conn).tail());
             let client = &mut self.clients[at as usize];
-            (client.is_pinging, client.since_ns) = (true, now_ns);
+            (client.is_pinging, client.since_ns) = (true, self.now_ns);
         }
     }
 
-    pub(super) fn ponged(&mut self, at: u32, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn ponged(&mut self, at: u32, io: &mut LoadIo) {
         let client = &mut self.clients[at as usize];
         client.is_pinging = false;
         let since_ns = client.since_ns;
         self.sample.counts.pings += 1;
         if since_ns >= self.times.measured_ns {
-            self.sample.record(Kind::Ping, now_ns.saturating_sub(since_ns));
+            self.sample.record(Kind::Ping, self.now_ns.saturating_sub(since_ns));
         }
         if let Job::Ping(pinging) = &self.job
             && !pinging.is_over
         {
-            self.ping(at, now_ns, io);
+            self.ping(at, io);
         }
     }
 }
@@ -319,13 +320,14 @@ impl Load {
 impl Load {
     /// Tells what was measured since the last time.
     pub(super) fn tell(&mut self, io: &mut LoadIo) {
-        let (from_ns, to_ns) = (self.told_ns, self.clock.now_ns());
+        let (from_ns, to_ns) = (self.told_ns, self.now_ns);
         self.told_ns = to_ns;
         let sample = Box::new(std::mem::take(&mut self.sample));
-        io.event(Event::Sample { stage: self.stage, from_ns, to_ns, sample });
+        io.event(Event::Sample(Told { stage: self.stage, from_ns, to_ns, sample }));
     }
 
-    pub(super) fn look_at_clock(&mut self, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn look_at_clock(&mut self, io: &mut LoadIo) {
+        let now_ns = self.now_ns;
         let stage = if now_ns >= self.times.end_ns {
             Stage::Drain
         } else if now_ns >= self.times.measured_ns {
@@ -362,7 +364,8 @@ impl Load {
     }
 
     /// Says when the next turn is wanted at the latest.
-    pub(super) fn plan_next_turn(&mut self, now_ns: u64, io: &mut LoadIo) {
+    pub(super) fn plan_next_turn(&mut self, io: &mut LoadIo) {
+        let now_ns = self.now_ns;
         let turns_ns = match &self.job {
             Job::Connect(joining) if !joining.waiting.is_empty() => {
                 joining.turns.as_ref().map(|it| it.next_ns())

@@ -61,6 +61,12 @@ impl Template {
         Self { frame, id_at, payload_at, shared: Bytes::copy_from_slice(&bytes[copied..]) }
     }
 
+    /// Bytes of the payload.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        self.frame.len() - self.payload_at + self.shared.len()
+    }
+
     /// Appends one message.
     #[inline]
     pub fn write(&self, particular: Particular, tag: Tag, out: &mut Outbox) {
@@ -82,21 +88,26 @@ fn patch(frame: &mut [u8], id_at: usize, payload_at: usize, particular: Particul
     particular.stamp.write(tag, &mut frame[payload_at..]);
 }
 
+/// What a message has of its own beside its stamp.
+pub(crate) struct Body<'a> {
+    pub version: Version,
+    pub topic: &'a [u8],
+    pub payload: &'a [u8],
+}
+
 /// Appends a message that is not like the one before.
 pub(crate) fn write_different(
     publish: &Publish,
-    version: Version,
-    topic: &[u8],
-    payload: &[u8],
+    body: &Body<'_>,
     particular: Particular,
     tag: Tag,
     out: &mut Outbox,
 ) {
     let bytes = out.tail();
     let start = bytes.len();
-    let id_at = header(publish, version, topic, payload.len(), bytes);
+    let id_at = header(publish, body.version, body.topic, body.payload.len(), bytes);
     let payload_at = bytes.len() - start;
-    bytes.extend_from_slice(payload);
+    bytes.extend_from_slice(body.payload);
     patch(&mut bytes[start..], id_at, payload_at, particular, tag);
 }
 

@@ -107,7 +107,7 @@ pub fn compare(reports: &[(String, Report)]) -> Table {
     for (name, of_times, of_interval) in quantiles {
         add(name, Unit::Nanoseconds, false, &|phase| {
             let times = chief(phase)?;
-            let values = measured(phase).filter_map(|interval| of_interval(interval)).map(|ns| ns as f64);
+            let values = measured(phase).filter_map(of_interval).map(|ns| ns as f64);
             Some(Figure { value: of_times(times) as f64, noise: spread(values.collect()) })
         });
     }

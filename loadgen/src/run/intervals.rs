@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::messages::Stage;
+use crate::core::messages::{Stage, Told};
 use crate::measure::{Kind, Sample};
 use crate::report::Interval;
 
@@ -66,16 +66,17 @@ impl Intervals {
     }
 
     /// A core told what it measured.
-    pub fn add(&mut self, stage: Stage, from_ns: u64, to_ns: u64, sample: &Sample) {
+    pub fn add(&mut self, told: &Told) {
+        let Told { stage, from_ns, to_ns, sample } = told;
         let since_ns = to_ns.saturating_sub(self.start_ns);
         let number = since_ns / self.interval_ns;
         // Told at a tick or a little later: the piece that ended there.
         let ended = since_ns % self.interval_ns < self.interval_ns / 4;
         let number = if ended { number.saturating_sub(1) } else { number };
-        let piece = self.open.entry((number, stage)).or_default();
+        let piece = self.open.entry((number, *stage)).or_default();
         piece.sample.add(sample);
-        piece.ns += to_ns.saturating_sub(from_ns);
-        piece.to_ns = piece.to_ns.max(to_ns);
+        piece.ns += to_ns.saturating_sub(*from_ns);
+        piece.to_ns = piece.to_ns.max(*to_ns);
     }
 
     /// Closes the pieces that are over by now; all of them at the end.
@@ -127,7 +128,8 @@ mod tests {
         sample.record(Kind::Latency, 5_000);
         // Two cores, which are a little late, and one of them twice.
         for (from_ms, to_ms) in [(0, 1002), (0, 1100), (1002, 2001), (1100, 1600), (1600, 2000)] {
-            intervals.add(Stage::Measured, from_ms * MS, to_ms * MS, &sample);
+            let sample = Box::new(sample.clone());
+            intervals.add(&Told { stage: Stage::Measured, from_ns: from_ms * MS, to_ns: to_ms * MS, sample });
         }
         let mut told = Vec::new();
         intervals.close(1500 * MS, |interval, sample| told.push((interval.clone(), sample.counts.received)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Runner;
 use super::intervals::{Intervals, Span};
-use crate::core::messages::{Command, Event, Stage, Task, Times};
+use crate::core::messages::{Command, Event, Stage, Task, Times, Told};
 use crate::course::Course;
 use crate::limits;
 use crate::measure::{Counts, Kind, Sample};
@@ -127,7 +127,6 @@ impl Runner<'_> {
                 )
             },
             Step::Publish { groups, limit, warm_up, ramp } => {
-                let audience = course.audience(groups);
                 let (time, messages) = match limit {
                     Limit::Time(time) => (Some(*time), None),
                     Limit::Messages(messages) => (None, Some(*messages)),
@@ -136,8 +135,7 @@ impl Runner<'_> {
                     groups: groups.clone(),
                     messages,
                     ramp_ns: ramp.as_nanos() as u64,
-                    listening: audience.listening,
-                    away: audience.away,
+                    audience: course.audience(groups),
                 };
                 Part {
                     warm_up: *warm_up,
@@ -341,9 +339,7 @@ impl Runner<'_> {
         let since = std::time::Instant::now();
         while let Some(left) = LOOK.checked_sub(since.elapsed()) {
             match self.events.recv_timeout(left) {
-                Ok((_, Event::Sample { stage, from_ns, to_ns, sample })) => {
-                    self.take_sample(stage, from_ns, to_ns, &sample, gathered);
-                }
+                Ok((_, Event::Sample(told))) => self.take_told(&told, gathered),
                 Ok((_, Event::Done { number })) if number == self.step => {
                     gathered.done += 1;
                     if gathered.done >= self.plan.cores && part.time.is_none() {
@@ -374,20 +370,14 @@ impl Runner<'_> {
         }
     }
 
-    fn take_sample(
-        &mut self,
-        stage: Stage,
-        from_ns: u64,
-        to_ns: u64,
-        sample: &Sample,
-        gathered: &mut Gathered,
-    ) {
+    fn take_told(&mut self, told: &Told, gathered: &mut Gathered) {
+        let sample = &told.sample;
         self.totals.add(sample);
         if !sample.counts.is_empty() {
-            gathered.moved_ns = gathered.moved_ns.max(to_ns);
+            gathered.moved_ns = gathered.moved_ns.max(told.to_ns);
         }
-        gathered.intervals.add(stage, from_ns, to_ns, sample);
-        match stage {
+        gathered.intervals.add(told);
+        match told.stage {
             Stage::Measured => gathered.measured.add(sample),
             Stage::WarmUp => gathered.others.add(&sample.counts),
             Stage::Drain => {
