@@ -216,6 +216,13 @@ fn session(plan: &Plan, group: &Group, forget: bool) -> SessionBuilder {
     target.sources.iter().fold(builder, |builder, source| builder.source(*source))
 }
 
+/// Buffers that a core receives into: enough for all of its clients at a time where they are few, and no more, since
+/// what is used in turn should fit into a CPU's cache.
+fn receive_buffers(clients: u64, threads: usize) -> u16 {
+    let each = clients.div_ceil(threads as u64).clamp(64, 512);
+    each.next_power_of_two() as u16
+}
+
 fn start_cores(
     plan: &Arc<Plan>,
     options: Vec<Arc<SessionOptions>>,
@@ -230,7 +237,7 @@ fn start_cores(
         listeners: Vec::new(),
         connections_max: plan.scenario.clients() as usize + 1,
         linger_ms: LINGER_MS,
-        receive_buffers: 512,
+        receive_buffers: receive_buffers(plan.scenario.clients(), settings.threads),
         ..RuntimeConfig::default()
     };
     let options: Arc<[_]> = options.into();
