@@ -81,6 +81,10 @@ struct Runner<'a> {
     /// All that was counted.
     totals: Sample,
     broker_pid: Option<u32>,
+    /// Where the broker is.
+    broker: Option<Peer>,
+    /// A command was run, and nobody connected since.
+    is_after_command: bool,
     /// Of the copies that the broker keeps, those that somebody came for.
     kept_awaited: u64,
     /// The broker when the run began.
@@ -115,6 +119,7 @@ pub fn run(scenario: Scenario, asked: Asked<'_>, watcher: &mut dyn Watcher) -> R
     })?;
     let handle = runtime.handle();
     let broker_pid = plan.scenario.settings.broker_pid.or_else(|| find_broker(peers.first()?));
+    let broker = peers.first().cloned();
     let ids: Vec<_> = peers.into_iter().map(|peer| handle.add_peer(peer)).collect();
     let report = Report {
         format: FORMAT.to_owned(),
@@ -147,6 +152,8 @@ pub fn run(scenario: Scenario, asked: Asked<'_>, watcher: &mut dyn Watcher) -> R
         step: 0,
         totals: Sample::default(),
         broker_pid,
+        broker,
+        is_after_command: false,
         kept_awaited: 0,
         first_usage: broker_pid.and_then(|pid| process::look(pid, 0)),
         report,

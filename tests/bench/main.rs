@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod faulty;
+#[path = "../pki/mod.rs"]
+mod pki;
 mod program;
 mod scenarios;
 mod stalled;
+mod transports;
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;

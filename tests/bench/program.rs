@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
+use ringmq_loadgen::process::{self, Listener};
 use ringmq_loadgen::report::Report;
 
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
@@ -17,8 +18,13 @@ pub struct Serving {
 
 impl Serving {
     pub fn start() -> Self {
+        Self::start_with(&["--listen", "127.0.0.1:0"])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         let mut child = Command::new(RINGMQ)
-            .args(["--listen", "127.0.0.1:0", "--shards", "1", "--log-format", "json"])
+            .args(["--shards", "1", "--log-format", "json"])
+            .args(args)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -157,6 +163,54 @@ fn an_interrupted_run_still_reports() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("ended early") && said.contains("0 lost") && said.contains("latency"), "{said}");
+}
+
+/// Has messages queued for clients that are away, kills the broker, starts another, and lets the clients come back.
+/// Copies lost that were acknowledged, copies received, and the exit code.
+fn kill_in_between(more: &str) -> (u64, u64, i32) {
+    // The port is free again once the first broker is dead.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let args: Vec<&str> = ["--listen", &address].into_iter().chain(more.split_whitespace()).collect();
+    let serving = Serving::start_with(&args);
+    let pid = serving.child.id();
+    let command = format!(
+        "kill -s KILL {pid}; {RINGMQ} serve --shards 1 --listen {address} {more} >/dev/null 2>&1 </dev/null &"
+    );
+    let json = temp(&format!("kill-{port}.json"));
+    let to = format!("mqtt://{address}");
+    let json_text = json.to_str().unwrap();
+    let output = bench(&[
+        "offline",
+        "-n",
+        "2000",
+        "--command",
+        &command,
+        "-a",
+        &to,
+        "--drain",
+        "1s",
+        "--json",
+        json_text,
+    ]);
+    let second = process::find_listener(Listener { port: Some(port), path: None });
+    if let Some(second) = second {
+        signal(second, "KILL");
+    }
+    let report = Report::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    std::fs::remove_file(json).unwrap();
+    assert_eq!(report.messages.sent, 2000, "{}", text(&output.stdout));
+    (report.messages.lost_acknowledged, report.messages.received, output.status.code().unwrap())
+}
+
+#[test]
+fn acknowledged_messages_that_a_kill_lost_are_counted() {
+    let folder = temp("data");
+    let with_log = kill_in_between(&format!("--data-dir {}", folder.display()));
+    std::fs::remove_dir_all(folder).unwrap();
+    assert_eq!(with_log, (0, 2000, 0));
+    // Without a log the next broker knows nothing.
+    assert_eq!(kill_in_between(""), (2000, 0, 1));
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::pattern::Pattern;
 
 /// How long a client that lost its connection waits before it tries again.
 const REJOIN_AFTER_NS: u64 = 1_000_000_000;
+/// The same for one whose broker is on its way up.
+const RETRY_AFTER_NS: u64 = 100_000_000;
 
 impl Load {
     /// Opens a client's connection.
@@ -91,6 +93,11 @@ impl Load {
     fn not_connected(&mut self, at: u32, why: &str, io: &mut LoadIo) {
         self.set_timer(at, u64::MAX);
         self.clients[at as usize].clear();
+        if let Job::Connect(joining) = &self.job
+            && joining.patient_until_ns > self.now_ns
+        {
+            return self.rejoining.push_back((self.now_ns + RETRY_AFTER_NS, at));
+        }
         self.sample.counts.connect_failed += 1;
         self.sample.trouble(why);
         self.joined(at, false, io);

@@ -23,6 +23,8 @@ pub(crate) struct Joining {
     pub turns: Option<Turns>,
     pub under_way: usize,
     pub forget: bool,
+    /// Until then those that fail try again.
+    pub patient_until_ns: u64,
 }
 
 /// Clients that are to subscribe.

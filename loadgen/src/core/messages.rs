@@ -36,6 +36,8 @@ pub(crate) enum Task {
         rate: Option<f64>,
         /// Have the broker forget what it knows of them.
         forget: bool,
+        /// Try again for so long: the broker may be on its way up.
+        patience_ns: u64,
     },
     Subscribe {
         groups: Vec<usize>,

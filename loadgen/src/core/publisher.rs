@@ -195,7 +195,9 @@ impl Publisher {
             Purpose::Clear { .. } => return self.clear(way),
             Purpose::Window => {
                 let Pace::Window(size) = publish.pace else { return };
-                (self.window.as_ref().map_or(u64::MAX, Window::room), size)
+                // Nothing else holds a publisher back at QoS 0: the plan saw to it that there is a window.
+                let unbounded = if is_acknowledged { u64::MAX } else { 0 };
+                (self.window.as_ref().map_or(unbounded, Window::room), size)
             }
             Purpose::Schedule { due, .. } => (due - (self.sent - self.from), WINDOW_MAX),
         };

@@ -72,11 +72,12 @@ impl Load {
         let (me, cores, start_ns) = (self.me.index(), self.plan.cores, self.times.start_ns);
         self.job = match task {
             Task::Rest => Job::Rest,
-            Task::Connect { groups, rate, forget } => Job::Connect(Joining {
+            Task::Connect { groups, rate, forget, patience_ns } => Job::Connect(Joining {
                 waiting: self.clients_of(&groups).into(),
                 turns: turns(rate, start_ns, me, cores),
                 under_way: 0,
                 forget,
+                patient_until_ns: start_ns.saturating_add(patience_ns),
             }),
             Task::Subscribe { groups } => {
                 let waiting = self.clients_of(&groups).into_iter();

@@ -73,6 +73,9 @@ impl Runner<'_> {
         };
         let is_connecting = matches!(part.task, Task::Connect { .. });
         let phase = self.lead(part);
+        if is_connecting {
+            self.find_broker_again();
+        }
         let counts = phase.counts;
         let nobody_came = is_connecting && counts.connected == 0 && counts.connect_failed > 0;
         if nobody_came {
@@ -103,6 +106,8 @@ impl Runner<'_> {
             offered: None,
             patience: PATIENCE_MIN.max(settings.interval * 3),
         };
+        let patience = if self.is_after_command { settings.connect_timeout } else { Duration::ZERO };
+        let patience_ns = patience.as_nanos() as u64;
         let receiving = if awaits { " and receive" } else { "" };
         Some(match step {
             Step::Connect { groups, rate } => Part {
@@ -113,7 +118,7 @@ impl Runner<'_> {
                 patience: settings.connect_timeout + PATIENCE_MIN,
                 ..part(
                     format!("connect {}{receiving}", names(groups)),
-                    Task::Connect { groups: groups.clone(), rate: *rate, forget: false },
+                    Task::Connect { groups: groups.clone(), rate: *rate, forget: false, patience_ns },
                 )
             },
             Step::Subscribe { groups } => Part {
@@ -191,7 +196,7 @@ impl Runner<'_> {
     fn forget(&mut self, groups: &[usize]) -> bool {
         let tasks = [
             Task::Disconnect { groups: groups.to_vec() },
-            Task::Connect { groups: groups.to_vec(), rate: None, forget: true },
+            Task::Connect { groups: groups.to_vec(), rate: None, forget: true, patience_ns: 0 },
             Task::Disconnect { groups: groups.to_vec() },
         ];
         for task in tasks {
@@ -226,15 +231,18 @@ impl Runner<'_> {
             self.watcher.says(fault);
             self.totals.trouble(fault);
         }
-        // The broker may be another process now.
-        self.broker_pid = self.find_broker_again();
+        // The broker may be another process now, and not listen yet.
+        self.is_after_command = true;
         self.report.phases.push(report::Phase { name, seconds, ..report::Phase::default() });
         true
     }
 
-    fn find_broker_again(&self) -> Option<u32> {
-        let known = self.plan.scenario.settings.broker_pid.or(self.broker_pid)?;
-        process::name(known).map(|_| known)
+    /// Looks who the broker is, if a command may have started another.
+    fn find_broker_again(&mut self) {
+        if std::mem::take(&mut self.is_after_command) {
+            let known = self.plan.scenario.settings.broker_pid.filter(|pid| process::name(*pid).is_some());
+            self.broker_pid = known.or_else(|| super::find_broker(self.broker.as_ref()?));
+        }
     }
 
     fn usage(&self) -> (Option<Usage>, Usage) {
