@@ -41,6 +41,8 @@ pub(crate) struct Publishing {
     pub publishers: Vec<u32>,
     /// By group: the turns of its publishers here, and who they are.
     pub scheduled: Vec<Scheduled>,
+    /// So many of the publishers, from the first on, have ended.
+    pub through: usize,
     pub is_over: bool,
 }
 

@@ -150,9 +150,18 @@ impl Publisher {
         (self.listening, self.away) = (0, 0);
     }
 
-    /// Nothing more is sent.
+    /// Nothing more is sent but what was due already.
     pub fn stop(&mut self) {
-        self.purpose = Purpose::Rest;
+        match self.purpose {
+            Purpose::Rest => {}
+            Purpose::Window | Purpose::Clear { .. } => self.purpose = Purpose::Rest,
+            Purpose::Schedule { due, .. } => self.until = self.until.min(self.from + due),
+        }
+    }
+
+    /// Whether all is sent and acknowledged.
+    pub fn has_ended(&self) -> bool {
+        self.is_through() && self.flights.len() == 0
     }
 
     /// Whether it has nothing more to send.
@@ -199,9 +208,9 @@ impl Publisher {
                 let unbounded = if is_acknowledged { u64::MAX } else { 0 };
                 (self.window.as_ref().map_or(unbounded, Window::room), size)
             }
-            Purpose::Schedule { due, .. } => (due - (self.sent - self.from), WINDOW_MAX),
+            Purpose::Schedule { due, .. } => ((self.from + due).saturating_sub(self.sent), WINDOW_MAX),
         };
-        count = count.min(self.until - self.sent);
+        count = count.min(self.until.saturating_sub(self.sent));
         if is_acknowledged {
             count = count.min(self.flights_room(size));
         }

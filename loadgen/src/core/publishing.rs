@@ -26,7 +26,8 @@ impl Load {
         let Audience { listening, away } = audience;
         let plan = std::sync::Arc::clone(&self.plan);
         let all: u64 = groups.iter().map(|at| u64::from(plan.scenario.groups[*at].count)).sum();
-        let mut begun = Publishing { publishers: Vec::new(), scheduled: Vec::new(), is_over: false };
+        let mut begun =
+            Publishing { publishers: Vec::new(), scheduled: Vec::new(), through: 0, is_over: false };
         let mut before = 0;
         for &group in groups {
             let count = u64::from(plan.scenario.groups[group].count);
@@ -67,7 +68,7 @@ impl Load {
             self.publishers[publisher as usize].begin_clearing();
             self.list(publisher);
         }
-        Publishing { publishers, scheduled: Vec::new(), is_over: false }
+        Publishing { publishers, scheduled: Vec::new(), through: 0, is_over: false }
     }
 
     /// Sends what is due, or has room.
@@ -105,12 +106,21 @@ impl Load {
         self.job = Job::Publish(publishing);
     }
 
-    /// Whether all is sent and acknowledged, as far as it can be.
-    pub(super) fn has_published(&self, publishing: &Publishing) -> bool {
-        // After a stop, acknowledgements are waited for by the main thread.
-        publishing.publishers.iter().all(|publisher| {
-            let publisher = &self.publishers[*publisher as usize];
-            publisher.is_through() && publisher.flights.len() == 0
-        })
+    /// The time is over: what was due in it is still sent, and nothing else.
+    pub(super) fn stop_publishing(&mut self) {
+        let Job::Publish(mut publishing) = std::mem::take(&mut self.job) else { return };
+        if !std::mem::replace(&mut publishing.is_over, true) {
+            for scheduled in &mut publishing.scheduled {
+                while let Some(place) = scheduled.turns.take(self.times.end_ns - 1) {
+                    let publisher = scheduled.publishers[place];
+                    self.publishers[publisher as usize].is_due();
+                    self.list(publisher);
+                }
+            }
+            for publisher in &publishing.publishers {
+                self.publishers[*publisher as usize].stop();
+            }
+        }
+        self.job = Job::Publish(publishing);
     }
 }
