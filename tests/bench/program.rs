@@ -37,10 +37,6 @@ impl Serving {
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
-
-    pub fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
-    }
 }
 
 impl Drop for Serving {

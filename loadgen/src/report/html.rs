@@ -152,13 +152,14 @@ fn plots(phase: &Phase, out: &mut String) {
     out.push_str("</div></section>\n");
 }
 
-/// The pieces of a phase that are long enough to say something.
+/// The pieces of a phase that are long enough to say something: a moment at an end says nothing of a rate.
 fn course(phase: &Phase) -> impl Iterator<Item = &Interval> {
-    phase.intervals.iter().filter(|interval| interval.seconds > INTERVAL_S_MIN)
+    let longest = phase.intervals.iter().map(|interval| interval.seconds).fold(0.0, f64::max);
+    phase.intervals.iter().filter(move |interval| interval.seconds > longest * INTERVAL_SHARE_MIN)
 }
 
-/// A moment at the end says nothing of a rate.
-const INTERVAL_S_MIN: f64 = 0.02;
+/// The share of the longest piece that a piece must have.
+const INTERVAL_SHARE_MIN: f64 = 0.2;
 
 /// About so many labels along a course.
 const PLACE_LABELS: f64 = 8.0;
