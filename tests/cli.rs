@@ -118,6 +118,8 @@ fn version_and_help_say_what_they_should() {
         &["check", "--help"],
         &["doctor", "--help"],
         &["store", "--help"],
+        &["bench", "--help"],
+        &["bench", "pairs", "--help"],
     ] {
         let help = ringmq(args);
         assert_eq!(help.status.code(), Some(0));

@@ -23,6 +23,7 @@ const LAYERS: &[Layer] = &[
             "ringmq-codec",
             "ringmq-client",
             "ringmq-engine",
+            "ringmq-loadgen",
             "ringmq-shards",
             "ringmq-storage",
             "ringmq-turn",
@@ -45,6 +46,11 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "ringmq-client",
         inside: &["ringmq-codec", "ringmq-shards", "ringmq-storage", "ringmq-turn"],
+        outside: None,
+    },
+    Layer {
+        name: "ringmq-loadgen",
+        inside: &["ringmq-client", "ringmq-codec", "ringmq-shards", "ringmq-turn"],
         outside: None,
     },
     Layer { name: "ringmq-sim", inside: &["ringmq-turn"], outside: None },
@@ -135,6 +141,7 @@ fn what_forbids_unsafe_code_says_so() {
         "turn/src/lib.rs",
         "engine/src/lib.rs",
         "client/src/lib.rs",
+        "loadgen/src/lib.rs",
     ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{file} does not forbid unsafe code");

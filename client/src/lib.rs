@@ -32,6 +32,8 @@ mod manager;
 mod message;
 mod metrics;
 mod options;
+#[doc(hidden)]
+pub mod parts;
 mod request;
 mod routes;
 mod session;

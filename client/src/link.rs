@@ -30,11 +30,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Where an answer is given: the other end of a [`Slot`] that is waited for. Dropped without an answer, wherever
 /// that happens, it says that the session is gone, so that nobody waits for ever.
 #[derive(Debug)]
-pub(crate) struct Answer(Option<Arc<Slot<Outcome>>>);
+pub struct Answer(Option<Arc<Slot<Outcome>>>);
 
 impl Answer {
     /// Both ends.
-    pub fn new() -> (Self, Arc<Slot<Outcome>>) {
+    pub(crate) fn new() -> (Self, Arc<Slot<Outcome>>) {
         let slot = Arc::new(Slot::default());
         (Self(Some(Arc::clone(&slot))), slot)
     }
@@ -61,14 +61,15 @@ pub(crate) struct SessionId(pub u32);
 
 /// What becomes of a publication: the broker's reason code once it is acknowledged (Success at QoS 0 once it
 /// was written), or why it failed.
-pub(crate) type Outcome = Result<ReasonCode, Error>;
+pub type Outcome = Result<ReasonCode, Error>;
 
 /// Who is told what becomes of a publication; absent where nobody asked.
-pub(crate) type Delivery = Option<Answer>;
+pub type Delivery = Option<Answer>;
 
 /// A message on its way to the broker.
 #[derive(Debug)]
-pub(crate) struct Publication<T = Delivery> {
+pub struct Publication<T = Delivery> {
+    /// What is published.
     pub message: Message,
     /// Present at QoS 1 and 2.
     pub number: Option<Number>,
@@ -112,9 +113,10 @@ pub(crate) enum Request {
 
 /// Which received message an acknowledgement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Acknowledgement {
+pub struct Acknowledgement {
     /// The session's connection that it came over, counted from 1. Another one knows nothing of it.
     pub connection: u32,
+    /// The message's.
     pub packet_id: PacketId,
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ringmq::config::{FlagValue, Sources};
 
+use super::bench::args::BenchArgs;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    stopped as asked, or nothing is wrong
@@ -43,6 +45,8 @@ pub enum Command {
     /// Look into a data directory without changing it
     #[command(after_help = STORE_EXIT_CODES)]
     Store(StoreArgs),
+    /// Measure a broker, this one or any other: throughput, latency, connections, losses
+    Bench(Box<BenchArgs>),
     /// Print docs/configuration.md
     #[command(hide = true)]
     ConfigReference,

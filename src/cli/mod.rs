@@ -1,6 +1,7 @@
 //! The command line of `ringmq`.
 
 mod args;
+mod bench;
 mod check;
 mod doctor;
 mod logging;
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Store(args)) => store::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::ConfigReference) => {
             print!("{}", ringmq::config::reference());
             EXIT_FINE

@@ -46,7 +46,7 @@ use subscriptions::Subscriptions;
 use window::{Stage, Window};
 
 /// Where a machine's answers go.
-pub(crate) trait Sink {
+pub trait Sink {
     /// Who is told of an outcome.
     type Delivery;
 
@@ -91,9 +91,10 @@ pub(crate) trait Sink {
 
 /// A message of the server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival<'a> {
+pub struct Arrival<'a> {
     /// Valid, also where an alias stood for it.
     pub topic: &'a str,
+    /// The packet.
     pub publish: &'a Publish<'a>,
     /// The session's connection, counted from 1.
     pub connection: u32,
@@ -101,25 +102,34 @@ pub(crate) struct Arrival<'a> {
 
 /// When a message is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
+pub enum Take {
     /// At once.
     Now,
     /// With [`Machine::acknowledge`]. When the connection ends before, a message that is kept will be dealt with
     /// all the same, and does not come again at QoS 2; another does.
-    Later { is_kept: bool },
+    Later {
+        /// It survives the connection.
+        is_kept: bool,
+    },
 }
 
 /// Why the machine ends its connection. What there was to say to the server is in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// CONNACK refused.
     Refused(Words),
     /// The server said DISCONNECT.
     Disconnected(Words),
     /// Nothing came after a PINGREQ.
-    Unresponsive { after: Duration },
+    Unresponsive {
+        /// For so long.
+        after: Duration,
+    },
     /// The server took no bytes.
-    WriteTimedOut { after: Duration },
+    WriteTimedOut {
+        /// For so long.
+        after: Duration,
+    },
     /// The server broke the protocol.
     Protocol(Box<str>),
     /// The server, or we, could not be authenticated.
@@ -128,9 +138,12 @@ pub(crate) enum End {
 
 /// What the server said of an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Words {
+pub struct Words {
+    /// The reason code.
     pub reason: ReasonCode,
+    /// The Reason String.
     pub said: Option<Box<str>>,
+    /// Another server that it named.
     pub server_reference: Option<Box<str>>,
 }
 
@@ -203,7 +216,7 @@ struct Authenticating<T> {
 }
 
 /// One session. `T` is told what becomes of its publications and requests.
-pub(crate) struct Machine<T> {
+pub struct Machine<T> {
     options: Arc<SessionOptions>,
     phase: Phase,
     /// Whether [`Sink::ready`] was called on this connection.
@@ -293,6 +306,13 @@ impl<T: Default> Machine<T> {
 }
 
 impl<T> Machine<T> {
+    /// The same session under a Client Identifier of its own, so that many can share their options.
+    #[must_use]
+    pub fn with_client_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.assigned_id = Some(id.into());
+        self
+    }
+
     /// What was restored has lived until now.
     pub fn begin_at(&mut self, now_ms: u64) {
         for at in 0..self.window.len() {
