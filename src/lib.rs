@@ -29,6 +29,8 @@ pub use broker::{
     Reloaded, SubscribeError, SubscribeOptions, Subscribing, Subscription, Ticket, WaitError,
 };
 pub use error::Error;
+/// The multi-session MQTT client.
+pub use ringmq_client as client;
 pub use ringmq_codec::{QoS, ReasonCode};
 pub use ringmq_engine::{Limits, OverflowPolicy};
 pub use ringmq_shards::{ShardFailure, ShutdownReport, StartError, TlsError};

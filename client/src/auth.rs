@@ -19,6 +19,13 @@ pub struct Credentials {
     pub password: Option<Bytes>,
 }
 
+impl Credentials {
+    /// A user name and a password, text or any bytes.
+    pub fn new(user: impl Into<String>, password: impl Into<Bytes>) -> Self {
+        Self { user: Some(user.into()), password: Some(password.into()) }
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let password = self.password.as_ref().map(|_| "***");

@@ -1,12 +1,15 @@
 //! What can go wrong.
 
 use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_codec::ReasonCode;
 use ringmq_turn::{ConnectFailure, ConnectFailureKind};
 
 use crate::auth::AuthError;
+use crate::store::StoreError;
 
 /// Why a session has no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +41,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The broker ended the connection with a DISCONNECT.
     #[error("the broker disconnected: {reason}{}", quoted(.said))]
@@ -46,6 +51,8 @@ pub enum ConnectError {
         reason: ReasonCode,
         /// Its Reason String, if any.
         said: Option<Box<str>>,
+        /// Another server that it named (MQTT 5 section 4.11), if any.
+        server_reference: Option<Box<str>>,
     },
     /// The connection ended without a word.
     #[error("the connection was lost")]
@@ -68,6 +75,13 @@ pub enum ConnectError {
     /// Authentication failed on this side: no credentials, or the server did not prove itself.
     #[error("authentication failed: {0}")]
     Auth(#[from] AuthError),
+    /// The session's store failed, so that nothing may be acknowledged.
+    #[error("the session's store failed: {0}")]
+    Store(Box<str>),
+}
+
+fn because(last: &Option<Box<ConnectError>>) -> String {
+    last.as_ref().map_or_else(String::new, |last| format!("; at last: {last}"))
 }
 
 fn quoted(text: &Option<Box<str>>) -> String {
@@ -87,9 +101,11 @@ impl ConnectError {
                 ConnectFailureKind::Transport(_) => false,
             },
             Self::Refused { reason, .. } | Self::Disconnected { reason, .. } => reason_is_temporary(*reason),
-            Self::TimedOut { .. } | Self::Lost | Self::Unresponsive { .. } | Self::WriteTimedOut { .. } => {
-                true
-            }
+            Self::TimedOut { .. }
+            | Self::Lost
+            | Self::Unresponsive { .. }
+            | Self::WriteTimedOut { .. }
+            | Self::Store(_) => true,
             Self::Protocol(_) | Self::Auth(_) => false,
         }
     }
@@ -111,6 +127,8 @@ fn reason_is_temporary(reason: ReasonCode) -> bool {
             | ReasonCode::MessageRateTooHigh
             | ReasonCode::QuotaExceeded
             | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MaximumConnectTime
+            | ReasonCode::UseAnotherServer
             | ReasonCode::UnspecifiedError
             | ReasonCode::ImplementationSpecificError
     )
@@ -157,6 +175,14 @@ pub enum Error {
     /// Time ran out; the work may still complete.
     #[error("not done within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
+    /// The session, or one of those waited for, is not ready in time.
+    #[error("not ready within {} s{}", .after.as_secs_f32(), because(.last))]
+    NotReady {
+        /// How long was waited.
+        after: Duration,
+        /// What last went wrong with its connection, if anything did.
+        last: Option<Box<ConnectError>>,
+    },
     /// The broker refused a message, a subscription, or its end.
     #[error("the broker refused: {0}")]
     Refused(ReasonCode),
@@ -170,8 +196,8 @@ pub enum Error {
     #[error("{0}")]
     Connect(#[from] ConnectError),
     /// The session's store.
-    #[error("the session's store failed: {0}")]
-    Store(String),
+    #[error("the session's store: {0}")]
+    Store(#[from] StoreError),
     /// The I/O threads could not start, or failed.
     #[error("{0}")]
     Runtime(String),
@@ -184,9 +210,10 @@ impl Error {
     /// Whether trying again may help without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::TimedOut(_) => true,
+            Self::Full { .. } | Self::TimedOut(_) | Self::NotReady { .. } => true,
             Self::Refused(reason) => reason_is_temporary(*reason),
             Self::Connect(error) => error.is_temporary(),
+            Self::Store(error) => error.is_temporary(),
             Self::Invalid { .. }
             | Self::NameTaken(_)
             | Self::NoSession(_)
@@ -194,7 +221,6 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Expired
             | Self::SessionLost
-            | Self::Store(_)
             | Self::Runtime(_)
             | Self::Tls(_) => false,
         }
@@ -203,7 +229,7 @@ impl Error {
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::TimedOut(_) => true,
+            Self::TimedOut(_) | Self::NotReady { .. } => true,
             Self::Connect(error) => error.is_timeout(),
             Self::Full { .. }
             | Self::Refused(_)
@@ -226,6 +252,7 @@ fn ask(
     error: &(dyn StdError + 'static),
     ours: fn(&Error) -> bool,
     theirs: fn(&ConnectError) -> bool,
+    store: fn(&StoreError) -> bool,
 ) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -235,17 +262,28 @@ fn ask(
         if let Some(error) = error.downcast_ref::<ConnectError>() {
             return theirs(error);
         }
-        next = error.source();
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return store(error);
+        }
+        if let Some(error) = error.downcast_ref::<Box<Error>>() {
+            return ours(error);
+        }
+        if let Some(error) = error.downcast_ref::<Arc<Error>>() {
+            return ours(error);
+        }
+        // An I/O error's source is that of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = wrapped.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| error.source());
     }
     false
 }
 
 /// Whether an error, through any wrapping, is one of this crate's that trying again may cure.
 pub fn is_temporary(error: &(dyn StdError + 'static)) -> bool {
-    ask(error, Error::is_temporary, ConnectError::is_temporary)
+    ask(error, Error::is_temporary, ConnectError::is_temporary, StoreError::is_temporary)
 }
 
 /// Whether an error, through any wrapping, is one of this crate's that says that time ran out.
 pub fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    ask(error, Error::is_timeout, ConnectError::is_timeout)
+    ask(error, Error::is_timeout, ConnectError::is_timeout, |_| false)
 }

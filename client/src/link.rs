@@ -6,11 +6,12 @@
 //! None of these may block or run the program's code: an I/O thread calls them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use ringmq_codec::{PacketId, QoS, ReasonCode, SubscriptionOptions};
+use ringmq_codec::{PacketId, QoS, ReasonCode};
 use ringmq_turn::PeerId;
 
 use crate::auth::{AuthError, Credentials};
@@ -19,10 +20,44 @@ use crate::message::{Message, Received};
 use crate::options::SessionOptions;
 use crate::slot::Slot;
 use crate::status::Happening;
+pub(crate) use crate::store::{Number, PUBLICATION_IDS, Restored, StoreChange, Wanted};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What our locks guard is whole after each statement, so a panic of a holder spoils nothing.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where an answer is given: the other end of a [`Slot`] that is waited for. Dropped without an answer, wherever
+/// that happens, it says that the session is gone, so that nobody waits for ever.
+#[derive(Debug)]
+pub(crate) struct Answer(Option<Arc<Slot<Outcome>>>);
+
+impl Answer {
+    /// Both ends.
+    pub fn new() -> (Self, Arc<Slot<Outcome>>) {
+        let slot = Arc::new(Slot::default());
+        (Self(Some(Arc::clone(&slot))), slot)
+    }
+
+    /// One that nobody waits for.
+    pub fn unwatched() -> Self {
+        Self(None)
+    }
+
+    /// Gives the answer.
+    pub fn settle(mut self, outcome: Outcome) {
+        if let Some(slot) = self.0.take() {
+            slot.settle(outcome);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.settle(Err(Error::Gone));
+        }
+    }
 }
 
 /// A session, numbered by its manager; never used again.
@@ -33,41 +68,19 @@ pub(crate) struct SessionId(pub u32);
 /// was written), or why it failed.
 pub(crate) type Outcome = Result<ReasonCode, Error>;
 
-/// The place of a QoS 1 or 2 publication among all of its session, over all starts of the program that share a
-/// store. Its packet id follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Number(pub u64);
-
-/// Packet ids 1 to this are publications'; those above are for SUBSCRIBE and UNSUBSCRIBE.
-pub(crate) const PUBLICATION_IDS: u16 = 61_440;
-
-impl Number {
-    /// The packet id that it is sent under. Publications in flight are fewer than [`PUBLICATION_IDS`] apart.
-    pub fn packet_id(self) -> PacketId {
-        let id = (self.0 % u64::from(PUBLICATION_IDS)) as u16 + 1;
-        PacketId::new(id).expect("one is added to it")
-    }
-}
+/// Who is told what becomes of a publication; absent where nobody asked.
+pub(crate) type Delivery = Option<Answer>;
 
 /// A message on its way to the broker.
 #[derive(Debug)]
-pub(crate) struct Publication {
+pub(crate) struct Publication<T = Delivery> {
     pub message: Message,
     /// Present at QoS 1 and 2.
     pub number: Option<Number>,
     /// When its Message Expiry Interval began, on the driver's monotonic clock; 0: when the core takes it.
     pub since_ms: u64,
-    /// Told what becomes of it; absent where nobody asked.
-    pub delivery: Option<Arc<Slot<Outcome>>>,
-}
-
-/// A subscription that a session is to have.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wanted {
-    pub filter: Arc<str>,
-    pub options: SubscriptionOptions,
-    /// MQTT 5; 0 for none.
-    pub subscription_id: u32,
+    /// Told what becomes of it.
+    pub delivery: T,
 }
 
 /// What an I/O thread is asked to do.
@@ -81,9 +94,9 @@ pub(crate) enum Request {
     Publications(SessionId),
     /// Have this subscription from now on, and after every reconnect; the answer is SUBACK's reason code. While
     /// there is no connection it waits for the next.
-    Subscribe(SessionId, Wanted, Arc<Slot<Outcome>>),
+    Subscribe(SessionId, Wanted, Answer),
     /// Have it no longer. Without a connection the answer is Success at once.
-    Unsubscribe(SessionId, Arc<str>, Arc<Slot<Outcome>>),
+    Unsubscribe(SessionId, Arc<str>, Answer),
     /// A received message is dealt with.
     Acknowledge(SessionId, Acknowledgement),
     /// A [`Target`] that was full has room: read on.
@@ -95,7 +108,7 @@ pub(crate) enum Request {
     /// End the connection (with a DISCONNECT) and open a new one, since certificates changed say.
     Reconnect(SessionId),
     /// Authenticate anew on the open connection (MQTT 5 section 4.12.1).
-    Reauthenticate(SessionId, Arc<Slot<Outcome>>),
+    Reauthenticate(SessionId, Answer),
     /// What [`Watcher::needs_credentials`] asked for.
     Credentials(SessionId, Result<Credentials, AuthError>),
     /// The store has all changes up to this one, or failed.
@@ -117,59 +130,57 @@ pub(crate) struct Begin {
     pub peers: Vec<PeerId>,
     /// What its store kept.
     pub restored: Restored,
+    /// It is not to connect before [`Request::Connect`].
+    pub is_paused: bool,
 }
 
-/// What a session's store kept of an earlier run.
-#[derive(Debug, Default)]
-pub(crate) struct Restored {
-    /// QoS 1 and 2 messages that were not acknowledged, in order; whether PUBREC came for it already, in which case
-    /// its content is void.
-    pub publications: Vec<(Number, Message, bool)>,
-    /// The number of the next publication.
-    pub next: u64,
-    /// Packet ids of QoS 2 messages that were received and not released by the broker.
-    pub taken: Vec<PacketId>,
-    /// Subscriptions that the session had.
-    pub subscriptions: Vec<Wanted>,
-    /// It is not the first run: the broker may know the session.
-    pub resumes: bool,
-}
-
-/// What a session tells its store, in order. Publications are put there by who publishes, before they are
-/// queued.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum StoreChange {
-    /// A publication is done with.
-    Completed(Number),
-    /// PUBREC came: its content is not needed any more.
-    Released(Number),
-    /// A QoS 2 message of the broker was received. Its PUBREC waits for the store.
-    Taken(PacketId),
-    /// The broker released it.
-    Given(PacketId),
-    /// The broker does not know the session: nothing that was taken can come again.
-    Forgotten,
-    Subscribed(Wanted),
-    Unsubscribed(Arc<str>),
-}
-
-/// A session's store, as its core reaches it. Changes are carried out in order on another thread, which answers
-/// with [`Request::Stored`].
+/// A session's store, as both sides reach it. Changes are carried out in order on another thread, which answers
+/// with [`Request::Stored`]; after a failure it tries again by itself.
 pub(crate) trait StoreLink: Send + Sync + fmt::Debug {
-    /// Hands over a change; its number, counted from 1.
+    /// For the core: hands over a change; its number, counted from 1. Takes no time.
     fn post(&self, change: StoreChange) -> u64;
+
+    /// Puts a QoS 1 or 2 publication into the store and then queues it. May wait for the store, not for room.
+    fn publish(&self, session: &Arc<SessionShared>, publication: Publication) -> Result<(), Error> {
+        session.publish(publication).map_err(|(_, error)| error)
+    }
+
+    /// The same without waiting: the slot is told when it is stored and queued.
+    fn publish_later(
+        &self,
+        session: &Arc<SessionShared>,
+        publication: Publication,
+        done: Arc<Slot<Result<(), Error>>>,
+    ) {
+        done.settle(self.publish(session, publication));
+    }
+
+    /// The session is gone: what was posted is carried out, then its name is free for another. May wait for the
+    /// store.
+    fn close(&self) {}
+
+    /// Forgets all that is kept of the session, which is gone; in place of [`StoreLink::close`].
+    fn erase(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Vec<Request>,
+    is_closed: bool,
 }
 
 /// Where requests for one I/O thread wait.
 pub(crate) struct Mailbox {
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Requests>,
     /// Has the core look into it. Called when the first request comes.
     ring: Box<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("requests", &lock(&self.requests).len()).finish()
+        f.debug_struct("Mailbox").field("requests", &lock(&self.requests).waiting.len()).finish()
     }
 }
 
@@ -178,21 +189,36 @@ impl Mailbox {
         Self { requests: Mutex::default(), ring }
     }
 
+    /// Leaves a request; after [`Mailbox::close`] it is dropped.
     pub fn post(&self, request: Request) {
-        let is_first = {
-            let mut requests = lock(&self.requests);
-            requests.push(request);
-            requests.len() == 1
-        };
+        let mut requests = lock(&self.requests);
+        if requests.is_closed {
+            drop(requests);
+            // Outside the lock: the drop answers who waits.
+            drop(request);
+            return;
+        }
+        requests.waiting.push(request);
+        let is_first = requests.waiting.len() == 1;
+        drop(requests);
         if is_first {
             (self.ring)();
         }
     }
 
+    /// The I/O thread has ended: nothing is taken any more.
+    pub fn close(&self) {
+        let mut requests = lock(&self.requests);
+        requests.is_closed = true;
+        let dropped = std::mem::take(&mut requests.waiting);
+        drop(requests);
+        drop(dropped);
+    }
+
     /// For the core: swaps what waits with `empty`.
     pub fn take(&self, empty: &mut Vec<Request>) {
         debug_assert!(empty.is_empty());
-        std::mem::swap(&mut *lock(&self.requests), empty);
+        std::mem::swap(&mut lock(&self.requests).waiting, empty);
     }
 }
 
@@ -209,6 +235,9 @@ struct Queue {
     is_listed: bool,
     /// Threads that wait for room.
     waiting: u32,
+    /// Tasks that do, and the key of the next.
+    wakers: Vec<(u64, Waker)>,
+    next_waker: u64,
 }
 
 /// The way of a session's publications to its core.
@@ -216,8 +245,6 @@ struct Queue {
 pub(crate) struct Outgoing {
     queue: Mutex<Queue>,
     room: Condvar,
-    /// Held while a publication is put into the store, so that both have one order.
-    pub storing: Mutex<()>,
 }
 
 /// Everything of a session that both sides know.
@@ -230,6 +257,11 @@ pub(crate) struct SessionShared {
     pub watcher: Arc<dyn Watcher>,
     pub store: Option<Arc<dyn StoreLink>>,
     pub metrics: SessionMetrics,
+    /// Largest packet that the broker accepts, as its last CONNACK said; set by the core.
+    pub broker_packet_bytes_max: AtomicU32,
+    /// Response Information of the last CONNACK that had some: what topics for answers begin with (MQTT 5 section
+    /// 4.10). Set by the core.
+    pub response_information: Mutex<Option<Arc<str>>>,
 }
 
 impl fmt::Debug for SessionShared {
@@ -246,15 +278,7 @@ impl SessionShared {
         max.saturating_sub(queue.held)
     }
 
-    /// Takes the number of the next QoS 1 or 2 publication. While `outgoing.storing` is held, or as part of
-    /// [`SessionShared::publish`].
-    pub fn take_number(&self) -> Number {
-        let mut queue = lock(&self.outgoing.queue);
-        queue.next += 1;
-        Number(queue.next - 1)
-    }
-
-    /// Numbers go on from here.
+    /// Numbers go on from here: from what was restored, before anything is published.
     pub fn set_next_number(&self, next: u64) {
         lock(&self.outgoing.queue).next = next;
     }
@@ -284,6 +308,44 @@ impl SessionShared {
         Ok(())
     }
 
+    /// Counts a publication as held, which is to be put into the store first: [`SessionShared::queue_stored`] or
+    /// [`SessionShared::release`] is to follow.
+    pub fn reserve(&self) -> Result<(), Error> {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.is_gone {
+            return Err(Error::Gone);
+        }
+        if self.room(&queue) == 0 {
+            return Err(Error::Full { held: queue.held });
+        }
+        queue.held += 1;
+        Ok(())
+    }
+
+    /// The number that the next QoS 1 or 2 publication is to get. It stays the same until one is queued.
+    pub fn next_number(&self) -> Number {
+        Number(lock(&self.outgoing.queue).next)
+    }
+
+    /// Queues publications for which room was reserved, numbered from [`SessionShared::next_number`] on.
+    pub fn queue_stored(&self, publications: &mut Vec<Publication>) -> Result<(), Error> {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.is_gone {
+            return Err(Error::Gone);
+        }
+        for publication in &*publications {
+            assert_eq!(publication.number, Some(Number(queue.next)), "numbers follow each other");
+            queue.next += 1;
+        }
+        queue.publications.append(publications);
+        let is_news = !std::mem::replace(&mut queue.is_listed, true);
+        drop(queue);
+        if is_news {
+            self.mailbox.post(Request::Publications(self.id));
+        }
+        Ok(())
+    }
+
     /// Waits until there is room, or there is a connection no more to make some; whether there is room.
     pub fn wait_for_room(&self, deadline: Instant) -> bool {
         let mut queue = lock(&self.outgoing.queue);
@@ -301,6 +363,38 @@ impl SessionShared {
             queue = again;
             queue.waiting -= 1;
         }
+    }
+
+    /// The same for a task, which keeps `key` between calls and gives it to [`SessionShared::forget_waiter`]
+    /// at the end.
+    pub fn poll_room(&self, key: &mut Option<u64>, context: &Context<'_>) -> Poll<bool> {
+        let mut queue = lock(&self.outgoing.queue);
+        let has_room = queue.is_gone || self.room(&queue) > 0;
+        if has_room || !queue.is_connected {
+            return Poll::Ready(has_room);
+        }
+        let key = *key.get_or_insert_with(|| {
+            queue.next_waker += 1;
+            queue.next_waker
+        });
+        queue.wakers.retain(|(other, _)| *other != key);
+        queue.wakers.push((key, context.waker().clone()));
+        Poll::Pending
+    }
+
+    /// A task waits no longer.
+    pub fn forget_waiter(&self, key: Option<u64>) {
+        if let Some(key) = key {
+            lock(&self.outgoing.queue).wakers.retain(|(other, _)| *other != key);
+        }
+    }
+
+    /// Its I/O thread has ended: what waits is dropped, and nothing more is accepted.
+    pub fn abandon(&self) {
+        self.set_gone();
+        let dropped = std::mem::take(&mut lock(&self.outgoing.queue).publications);
+        // Outside the lock: the drop answers who waits.
+        drop(dropped);
     }
 
     /// How many messages wait to be sent.
@@ -332,6 +426,14 @@ impl SessionShared {
         self.change(|queue| queue.is_connected = is_connected);
     }
 
+    /// CONNACK came with Response Information.
+    pub fn set_response_information(&self, information: &str) {
+        let mut known = lock(&self.response_information);
+        if known.as_deref() != Some(information) {
+            *known = Some(information.into());
+        }
+    }
+
     /// No publication is accepted any more.
     pub fn set_gone(&self) {
         self.change(|queue| queue.is_gone = true);
@@ -341,10 +443,13 @@ impl SessionShared {
         let mut queue = lock(&self.outgoing.queue);
         change(&mut queue);
         let waiting = queue.waiting;
+        let wakers = std::mem::take(&mut queue.wakers);
         drop(queue);
         if waiting > 0 {
             self.outgoing.room.notify_all();
         }
+        // Outside the lock: a waker runs code of others.
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -397,6 +502,13 @@ pub(crate) trait Target: Send + Sync + fmt::Debug {
     /// The policy; fixed for its life.
     fn overflow(&self) -> Overflow;
 
+    /// Whether it acknowledges messages itself, when they have arrived where it sends them. Then each of its QoS 1
+    /// and 2 messages comes with a token that is not automatic, whatever [`Target::room`] and the session's
+    /// `manual_acks` say.
+    fn acknowledges(&self) -> bool {
+        false
+    }
+
     /// How many messages fit. The core holds back the acknowledgement (with a token) of those beyond under
     /// [`Overflow::Withhold`].
     fn room(&self) -> usize;
@@ -407,6 +519,12 @@ pub(crate) trait Target: Send + Sync + fmt::Debug {
     /// Under [`Overflow::Pause`]: post [`Request::RoomAgain`] for this session when there is room again; false
     /// when there is already.
     fn wait_for_room(&self, session: &Arc<SessionShared>) -> bool;
+
+    /// The program wants no more of it.
+    fn stop(&self) {}
+
+    /// Nothing will come any more: its session is gone, or the manager shut down.
+    fn end(&self) {}
 }
 
 /// Hears what happens to sessions.
@@ -421,39 +539,63 @@ pub(crate) trait Watcher: Send + Sync + fmt::Debug {
 }
 
 /// An acknowledgement that is owed to the broker, by so many routes.
-pub(crate) struct AckToken {
+struct Owed {
     session: Arc<SessionShared>,
     acknowledgement: Acknowledgement,
-    owed: AtomicU32,
-    /// Acknowledged by being taken from the route, not by the program.
+    routes: AtomicU32,
+}
+
+/// One route's part of an acknowledgement.
+pub(crate) struct AckToken {
+    owed: Arc<Owed>,
+    /// Acknowledged by being taken from the route, or dropped with it, not by the program.
     is_automatic: bool,
+    is_used: AtomicBool,
 }
 
 impl fmt::Debug for AckToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.acknowledgement, f)
+        fmt::Debug::fmt(&self.owed.acknowledgement, f)
     }
 }
 
 impl AckToken {
-    pub fn new(
-        session: Arc<SessionShared>,
+    /// One for each route; whether each is automatic.
+    pub fn for_routes(
+        session: &Arc<SessionShared>,
         acknowledgement: Acknowledgement,
-        owed: u32,
-        is_automatic: bool,
-    ) -> Self {
-        Self { session, acknowledgement, owed: AtomicU32::new(owed), is_automatic }
+        are_automatic: &[bool],
+    ) -> impl Iterator<Item = Arc<Self>> + use<> {
+        let routes = AtomicU32::new(are_automatic.len() as u32);
+        let owed = Arc::new(Owed { session: Arc::clone(session), acknowledgement, routes });
+        let are_automatic: Vec<bool> = are_automatic.to_vec();
+        are_automatic.into_iter().map(move |is_automatic| {
+            Arc::new(Self { owed: Arc::clone(&owed), is_automatic, is_used: AtomicBool::new(false) })
+        })
     }
 
-    /// One of those who owe it is done.
+    /// Its route is done. Only the first time counts.
     pub fn used(&self) {
-        if self.owed.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.session.mailbox.post(Request::Acknowledge(self.session.id, self.acknowledgement));
+        if self.is_used.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Owed { session, acknowledgement, routes } = &*self.owed;
+        if routes.fetch_sub(1, Ordering::AcqRel) == 1 {
+            session.mailbox.post(Request::Acknowledge(session.id, *acknowledgement));
         }
     }
 
     pub fn is_automatic(&self) -> bool {
         self.is_automatic
+    }
+}
+
+/// A message that is dropped with its route holds up no others.
+impl Drop for AckToken {
+    fn drop(&mut self) {
+        if self.is_automatic {
+            self.used();
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringmq_codec::QoS;
+use ringmq_codec::{QoS, Version};
 
 use crate::link::AckToken;
 
@@ -126,6 +126,44 @@ impl Message {
     pub fn properties(mut self, properties: MessageProperties) -> Self {
         self.properties = Some(Box::new(properties));
         self
+    }
+}
+
+impl Message {
+    /// Bytes of the PUBLISH that it makes, at most: a topic alias or Subscription Identifier aside.
+    pub(crate) fn packet_bytes(&self, version: Version) -> usize {
+        let id = if self.qos == QoS::AtMostOnce { 0 } else { 2 };
+        let mut rest = 2 + self.topic.len() + id + self.payload.len();
+        if version == Version::V5 {
+            let mut bytes = if self.message_expiry_s.is_some() { 5 } else { 0 };
+            if let Some(properties) = &self.properties {
+                bytes += properties.bytes();
+            }
+            rest += varint_bytes(bytes) + bytes;
+        }
+        1 + varint_bytes(rest) + rest
+    }
+}
+
+/// Bytes of a Variable Byte Integer.
+fn varint_bytes(value: usize) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
+impl MessageProperties {
+    fn bytes(&self) -> usize {
+        let string = |text: usize| 3 + text;
+        let user = |(name, value): &(String, String)| 5 + name.len() + value.len();
+        (if self.payload_is_text { 2 } else { 0 })
+            + self.content_type.as_ref().map_or(0, |text| string(text.len()))
+            + self.response_topic.as_ref().map_or(0, |topic| string(topic.len()))
+            + self.correlation_data.as_ref().map_or(0, |data| string(data.len()))
+            + self.user.iter().map(user).sum::<usize>()
     }
 }
 

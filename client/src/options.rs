@@ -1,6 +1,5 @@
 //! What a session may be told to do.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use ringmq_codec::{QoS, Version};
 
 use crate::auth::{Authenticator, CredentialsSource};
 use crate::message::{MessageProperties, Topic};
+use crate::store::Store;
 
 /// How long to wait between tries to connect: from `first_ms`, `factor_percent` / 100 times longer each time,
 /// up to `max_ms`; of that a random part with `jitter`.
@@ -102,6 +102,7 @@ pub struct SessionOptions {
     pub(crate) connect_user_properties: Vec<(String, String)>,
     pub(crate) will: Option<Will>,
     pub(crate) manual_acks: bool,
+    pub(crate) store: Option<Arc<dyn Store>>,
 }
 
 impl SessionOptions {
@@ -136,6 +137,7 @@ impl SessionOptions {
             connect_user_properties: Vec::new(),
             will: None,
             manual_acks: false,
+            store: None,
         }
     }
 }

@@ -25,6 +25,20 @@ pub enum Status {
 }
 
 impl Status {
+    /// Its number in metrics.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Idle => 0,
+            Self::Connecting => 1,
+            Self::Connected => 2,
+            Self::Ready => 3,
+            Self::Waiting => 4,
+            Self::Disconnected => 5,
+            Self::Failed => 6,
+            Self::Removed => 7,
+        }
+    }
+
     /// Whether the broker has accepted the session's connection.
     pub fn is_connected(self) -> bool {
         match self {

@@ -122,6 +122,7 @@ impl<Command> Shared<Command> {
             let mut end = self.end();
             end.deadline = Some(end.deadline.map_or(deadline, |set| set.min(deadline)));
         }
+        self.ended.notify_all();
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
         self.resolver.end();
         self.wake_all();
@@ -151,6 +152,15 @@ impl<Command> Shared<Command> {
             .wait_timeout_while(self.end(), timeout, |end| end.failure.is_none())
             .unwrap_or_else(PoisonError::into_inner);
         end.failure.clone()
+    }
+
+    /// Waits for [`Shared::stop`]; whether it was called.
+    fn wait_stop(&self, timeout: Duration) -> bool {
+        let (end, _) = self
+            .ended
+            .wait_timeout_while(self.end(), timeout, |end| end.deadline.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        end.deadline.is_some()
     }
 }
 
@@ -207,6 +217,17 @@ impl<Command: Send> Handle<Command> {
         shard.commands.push(command).map_err(Full)?;
         shard.bell.ring_if_parked();
         Ok(())
+    }
+
+    /// Waits until the shards are told to stop, by [`crate::Runtime::shutdown`] or because one failed, for
+    /// `timeout` at most; whether they are.
+    pub fn wait_stop(&self, timeout: Duration) -> bool {
+        self.shared.wait_stop(timeout)
+    }
+
+    /// What happened to a shard that failed.
+    pub fn failure(&self) -> Option<ShardFailure> {
+        self.shared.failure()
     }
 
     /// Makes a far end known to all cores, for [`ringmq_turn::Io::connect`].
