@@ -1,5 +1,5 @@
-//! A program that publishes with a store is killed again and again, and so is the broker: what `publish()` returned
-//! for arrives, in order, and at QoS 2 once.
+//! A program with a store is killed again and again, and so is the broker: what `publish()` returned for arrives, in
+//! order, and at QoS 2 once; what a program received and did not acknowledge comes again.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -7,9 +7,9 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringmq_client::store::{Durability, File, FileOptions, Redis, RedisOptions, Store};
+use ringmq_client::store::{Durability, File, FileOptions, Redis, RedisOptions, Store, StoreError};
 use ringmq_client::{
-    Backoff, Error, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
+    Backoff, Error, EventKind, Listener, Manager, Message, Overflow, QoS, RouteOptions, SessionBuilder,
 };
 
 use crate::DEADLINE;
@@ -21,6 +21,11 @@ const BROKER: &str = "RINGMQ_TEST_BROKER";
 const STORE: &str = "RINGMQ_TEST_STORE";
 const FIRST: &str = "RINGMQ_TEST_FIRST";
 
+const PUBLISHING: &str = "stores::publishing_child";
+const RECEIVING: &str = "stores::receiving_child";
+
+/// What a program that receives has under way at most.
+const RECEIVE_MAXIMUM: u16 = 20;
 /// Numbers of rounds are so far apart.
 const ROUND: u64 = 1_000_000;
 
@@ -53,7 +58,7 @@ fn qos_of(number: u64) -> QoS {
 /// What the child process does: it publishes and tells the number of each that was taken.
 #[test]
 #[ignore = "the other tests run it in a process of its own"]
-fn child() {
+fn publishing_child() {
     let get = |name: &str| std::env::var(name).expect("the other test sets it");
     let manager = Manager::new().unwrap();
     let session = manager.add(persistent("publisher", &get(BROKER)).store(open(&get(STORE)))).unwrap();
@@ -72,16 +77,35 @@ fn child() {
     }
 }
 
-/// A program that publishes.
-struct Publisher {
+/// What a program that only receives does: it tells the number of each message, and then acknowledges it.
+#[test]
+#[ignore = "the other tests run it in a process of its own"]
+fn receiving_child() {
+    let get = |name: &str| std::env::var(name).expect("the other test sets it");
+    let manager = Manager::new().unwrap();
+    // Before there is a connection that messages come over.
+    let listener = manager.listen(RouteOptions::new("t/#").qos(QoS::ExactlyOnce)).unwrap();
+    let session = persistent("receiver", &get(BROKER)).manual_acks().receive_maximum(RECEIVE_MAXIMUM);
+    manager.add(session.store(open(&get(STORE)))).unwrap().wait(DEADLINE).unwrap();
+    let mut out = std::io::stderr();
+    writeln!(out, "ready").unwrap();
+    for mut received in listener.iter() {
+        let number = std::str::from_utf8(&received.payload).unwrap();
+        writeln!(out, "kept {number}").unwrap();
+        received.ack();
+    }
+}
+
+/// A program that publishes or receives.
+struct Program {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStderr>>,
 }
 
-impl Publisher {
-    fn spawn(broker: &str, store: &str, first: u64) -> Self {
+impl Program {
+    fn spawn(part: &str, (broker, store): (&str, &str), first: u64) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "stores::child", "--ignored", "--nocapture"])
+            .args(["--exact", part, "--ignored", "--nocapture"])
             .env(BROKER, broker)
             .env(STORE, store)
             .env(FIRST, first.to_string())
@@ -93,13 +117,14 @@ impl Publisher {
         Self { child, lines }
     }
 
-    /// Waits until so many more were taken.
+    /// Waits until so many more numbers were told.
     fn wait_for(&mut self, count: usize, kept: &mut Vec<u64>) {
         let wanted = kept.len() + count;
         while kept.len() < wanted {
             let line = self.lines.next().expect("it goes on until it is killed").unwrap();
             match line.strip_prefix("kept ") {
                 Some(number) => kept.push(number.parse().unwrap()),
+                None if line == "ready" => {}
                 None => eprintln!("the child said: {line}"),
             }
         }
@@ -162,7 +187,7 @@ fn kill_again_and_again(store: &str, rounds: u64, lines: usize) {
         if is_away {
             broker.take().unwrap().kill();
         }
-        let mut publisher = Publisher::spawn(&address, store, round * ROUND);
+        let mut publisher = Program::spawn(PUBLISHING, (&address, store), round * ROUND);
         publisher.wait_for(lines / 2, &mut kept);
         if round % 4 == 3 {
             broker.take().unwrap().kill();
@@ -175,7 +200,7 @@ fn kill_again_and_again(store: &str, rounds: u64, lines: usize) {
         }
     }
     // The last one lives until all has arrived.
-    let mut publisher = Publisher::spawn(&address, store, rounds * ROUND);
+    let mut publisher = Program::spawn(PUBLISHING, (&address, store), rounds * ROUND);
     publisher.wait_for(2, &mut kept);
     let last_of_rounds = kept.len();
     let began = Instant::now();
@@ -190,6 +215,7 @@ fn kill_again_and_again(store: &str, rounds: u64, lines: usize) {
     let mut of_last = Vec::new();
     publisher.kill(&mut of_last);
     kept.truncate(last_of_rounds);
+    assert!(kept.len() >= rounds as usize * lines, "each round goes on until so many were taken");
     check(&arrived.lock().unwrap(), &kept);
     manager.shutdown(DEADLINE).unwrap();
     drop(broker);
@@ -207,4 +233,126 @@ fn nothing_is_lost_with_a_store_on_disk() {
 fn nothing_is_lost_with_a_store_in_redis() {
     let server = RedisServer::start(&[]);
     kill_again_and_again(&format!("redis {}", server.address()), 8, 400);
+}
+
+#[test]
+fn what_a_killed_program_received_comes_again_unless_it_was_acknowledged() {
+    const COUNT: u64 = 2_000;
+    const KILLS: u64 = 8;
+    let directory = Directory::new("client-receiver");
+    let store = format!("written {}", directory.join("store").display());
+    let setup = Setup::new(directory.path(), 1);
+    let address = format!("mqtt://{}", setup.address);
+    let broker = setup.start();
+    let manager = Manager::new().unwrap();
+    let session = manager.add(SessionBuilder::quick("publisher", &address)).unwrap();
+    session.wait(DEADLINE).unwrap();
+    let mut got = Vec::new();
+    let mut receiver = Program::spawn(RECEIVING, (&address, &store), 0);
+    while receiver.lines.next().expect("it goes on until it is killed").unwrap() != "ready" {}
+    let mut deliveries = Vec::new();
+    for number in 1..=COUNT {
+        let message = Message::new("t/x", format!("{number}")).qos(QoS::ExactlyOnce);
+        deliveries.push(session.publish(message).unwrap());
+    }
+    for _ in 0..KILLS {
+        receiver.wait_for((COUNT / (KILLS + 1)) as usize, &mut got);
+        receiver.kill(&mut got);
+        receiver = Program::spawn(RECEIVING, (&address, &store), 0);
+    }
+    for delivery in deliveries {
+        delivery.wait(DEADLINE).unwrap();
+    }
+    while got.last() != Some(&COUNT) {
+        receiver.wait_for(1, &mut got);
+    }
+    receiver.kill(&mut got);
+    let mut seen = HashSet::new();
+    let first: Vec<u64> = got.iter().copied().filter(|number| seen.insert(*number)).collect();
+    assert_eq!(first, (1..=COUNT).collect::<Vec<_>>(), "all came, in order");
+    let again = got.len() as u64 - COUNT;
+    assert!(
+        again <= KILLS * u64::from(RECEIVE_MAXIMUM),
+        "{again} came again, which is more than was under way"
+    );
+    manager.shutdown(DEADLINE).unwrap();
+    broker.kill();
+}
+
+#[test]
+fn a_store_that_fails_is_told_of_and_goes_on_when_it_is_back() {
+    let mut server = RedisServer::start(&[]);
+    let directory = Directory::new("client-outage");
+    let setup = Setup::new(directory.path(), 1);
+    let broker = setup.start();
+    let options = RedisOptions { retry_for: Duration::from_millis(200), ..RedisOptions::default() };
+    let store: Arc<dyn Store> = Arc::new(Redis::new(&server.address(), options).unwrap());
+    let manager = Manager::new().unwrap();
+    let events = manager.events();
+    let session = manager.add(persistent("s", &format!("mqtt://{}", setup.address)).store(store)).unwrap();
+    session.wait(DEADLINE).unwrap();
+    let message = Message::new("t/x", "1").qos(QoS::ExactlyOnce);
+    session.publish(message.clone()).unwrap().wait(DEADLINE).unwrap();
+    server.stop();
+    let error = session.publish(message.clone()).unwrap_err();
+    assert!(matches!(error, Error::Store(StoreError::Unavailable { .. })) && error.is_temporary(), "{error}");
+    // It is told of the subscription, too.
+    let listener = manager.listen_to("s", "t/#").unwrap();
+    loop {
+        match events.recv(DEADLINE).unwrap().kind {
+            EventKind::StoreFailed { why } => {
+                assert!(why.contains("the store in Redis at 127.0.0.1:"), "{why}");
+                break;
+            }
+            _ => {}
+        }
+    }
+    server.start_again();
+    let began = Instant::now();
+    let delivery = loop {
+        match session.publish(message.clone()) {
+            Ok(delivery) => break delivery,
+            Err(error) => assert!(matches!(error, Error::Store(_)) && began.elapsed() < DEADLINE, "{error}"),
+        }
+    };
+    delivery.wait(DEADLINE).unwrap();
+    listener.wait_subscribed(DEADLINE).unwrap();
+    session.publish(Message::new("t/y", "2").qos(QoS::AtLeastOnce)).unwrap();
+    while &*listener.recv(DEADLINE).unwrap().topic != "t/y" {}
+    manager.shutdown(DEADLINE).unwrap();
+    broker.kill();
+}
+
+#[test]
+fn a_session_that_is_added_again_goes_on_and_one_that_is_erased_begins_anew() {
+    let directory = Directory::new("client-again");
+    let address = crate::program::free_address();
+    let store = open(&format!("written {}", directory.join("store").display()));
+    let manager = Manager::new().unwrap();
+    let add = || {
+        let session = persistent("s", &format!("mqtt://{address}")).store(Arc::clone(&store));
+        manager.add(session).unwrap()
+    };
+    // There is no broker yet.
+    for (payload, erased) in [("kept", false), ("erased", true), ("kept too", false)] {
+        let delivery = add().publish(Message::new("t/x", payload).qos(QoS::AtLeastOnce)).unwrap();
+        if erased {
+            manager.erase("s").unwrap()
+        } else {
+            manager.remove("s").unwrap()
+        }
+        assert!(matches!(delivery.wait(DEADLINE), Err(Error::Gone)), "{payload}");
+    }
+    let broker = Setup { address, ..Setup::new(&directory.join("broker"), 1) }.start();
+    manager.add(persistent("all", &format!("mqtt://{address}"))).unwrap();
+    let listener = manager.listen_to("all", RouteOptions::new("#").qos(QoS::AtLeastOnce)).unwrap();
+    listener.wait_subscribed(DEADLINE).unwrap();
+    add().publish(Message::new("t/x", "last").qos(QoS::AtLeastOnce)).unwrap();
+    let mut arrived = Vec::new();
+    while arrived.last().is_none_or(|last| last != "last") {
+        arrived.push(listener.recv(DEADLINE).unwrap().payload.clone());
+    }
+    assert_eq!(arrived, ["kept too", "last"]);
+    manager.shutdown(DEADLINE).unwrap();
+    broker.kill();
 }
