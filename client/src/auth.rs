@@ -1,14 +1,34 @@
 //! Who a session says it is.
 
+mod credentials;
+#[cfg(feature = "oauth2")]
+mod oauth2;
+mod plain;
+mod scram;
+mod token;
+
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use credentials::{CredentialsFn, PasswordFile, TokenPassword};
+#[cfg(feature = "oauth2")]
+pub use oauth2::ClientCredentials;
+pub use plain::Plain;
+pub use scram::ScramSha256;
+pub use token::{Bearer, Token, TokenFile, TokenFn, TokenSource};
+
 /// Why an authentication cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct AuthError(pub String);
+
+impl AuthError {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 /// User name and password of a CONNECT.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -14,13 +14,14 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod auth;
+pub mod auth;
 mod builder;
 mod delivery;
 mod dispatch;
 mod error;
 mod events;
 mod far_ends;
+mod forward;
 mod gate;
 mod hooks;
 mod host;
@@ -31,6 +32,7 @@ mod manager;
 mod message;
 mod metrics;
 mod options;
+mod request;
 mod routes;
 mod session;
 mod slot;
@@ -46,12 +48,17 @@ pub use builder::SessionBuilder;
 pub use delivery::Delivery;
 pub use error::{ConnectError, Error, is_temporary, is_timeout};
 pub use events::{Event, EventKind, Events};
+pub use forward::{
+    DropReason, FailReason, Filter, ForwardQos, ForwardRetain, Forwarder, ForwarderBuilder, ForwarderStats,
+    LoopGuard, Source, Transform, TransformError,
+};
 pub use inbox::RecvError;
 pub use link::Overflow;
 pub use manager::{AllReady, Manager, WeakManager};
 pub use message::{Message, MessageProperties, Received, Topic};
 pub use metrics::{Counts, ManagerMetrics, Metrics, Rates};
 pub use options::{Backoff, LostSession, SessionOptions, Will};
+pub use request::{REQUESTS_MAX, RequestStats, Responder};
 pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
 pub use routes::{Listener, Messages, Route, RouteOptions};
 pub use session::{Session, SessionReady};

@@ -426,6 +426,11 @@ impl SessionShared {
         self.change(|queue| queue.is_connected = is_connected);
     }
 
+    /// The last Response Information.
+    pub fn response_information(&self) -> Option<Arc<str>> {
+        lock(&self.response_information).clone()
+    }
+
     /// CONNACK came with Response Information.
     pub fn set_response_information(&self, information: &str) {
         let mut known = lock(&self.response_information);

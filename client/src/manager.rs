@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -317,7 +317,7 @@ impl Manager {
 
     /// Has something else export its numbers too, as long as it lives.
     pub(crate) fn add_exporter(&self, exporter: Weak<dyn Exporter>) {
-        self.inner.exporters.lock().unwrap_or_else(PoisonError::into_inner).push(exporter);
+        self.inner.add_exporter(exporter);
     }
 
     #[cfg(test)]
@@ -479,6 +479,7 @@ impl Inner {
                 is_erased: AtomicBool::new(false),
                 is_finished: AtomicBool::new(false),
                 added: Instant::now(),
+                requester: OnceLock::new(),
                 meter: Mutex::default(),
             }
         });
@@ -618,6 +619,13 @@ impl Inner {
             Error::Gone => self.why_gone(),
             error => error,
         })
+    }
+
+    pub fn add_exporter(&self, exporter: Weak<dyn Exporter>) {
+        let mut exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that are gone leave room, scraped or not.
+        exporters.retain(|exporter| exporter.strong_count() > 0);
+        exporters.push(exporter);
     }
 
     fn exporters(&self) -> Vec<Arc<dyn Exporter>> {

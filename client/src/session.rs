@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,15 @@ use crate::gate::Gate;
 use crate::link::{Answer, Publication, Request, SessionId, SessionShared, Target};
 use crate::manager::Inner;
 use crate::message::{Message, Received};
-use crate::metrics::{Counts, Meter, Metrics, time};
+use crate::metrics::{Counts, Exporter, Meter, Metrics, time};
+use crate::request::Requester;
 use crate::routes::{Listener, Route, RouteOptions, Scope};
 use crate::slot::Slot;
 use crate::status::Status;
 use crate::tls::Tls;
+
+/// A message that was not accepted, and why. Boxed: it is rare, and large.
+pub(crate) type Returned = Box<(Message, Error)>;
 
 /// Where a session is, and what last went wrong with it.
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub(crate) struct SessionInner {
     /// What it used is given back.
     pub is_finished: AtomicBool,
     pub added: Instant,
+    /// Made at the first request.
+    pub requester: OnceLock<Box<Requester>>,
     /// Made when somebody looks.
     pub meter: Mutex<Option<Box<Meter>>>,
 }
@@ -238,6 +244,16 @@ impl Session {
         self.0.manager.listen(Scope::Session(self.id()), filter.into())
     }
 
+    /// Has something else export its numbers with the manager's, as long as it lives.
+    pub(crate) fn add_exporter(&self, exporter: Weak<dyn Exporter>) {
+        self.0.manager.add_exporter(exporter);
+    }
+
+    /// Whether both are of one manager.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.manager, &other.0.manager)
+    }
+
     /// Puts something of this crate's behind a filter.
     pub(crate) fn route(&self, options: &RouteOptions, target: Arc<dyn Target>) -> Result<Route, Error> {
         self.0.manager.route(Scope::Session(self.id()), options, target)
@@ -294,6 +310,27 @@ impl Session {
         }
         self.queue(message, Some(answer), || false)?;
         Ok(delivery)
+    }
+
+    /// As [`Session::try_publish`], but that a message which is not accepted comes back.
+    pub(crate) fn publish_or_return(&self, message: Message) -> Result<Delivery, Returned> {
+        if let Err(error) = self.check(&message) {
+            return Err(Box::new((message, error)));
+        }
+        let (answer, slot) = Answer::new();
+        let delivery = Delivery::new(self, slot);
+        if let Some(store) = self.0.shared.store.as_ref().filter(|_| message.qos != QoS::AtMostOnce) {
+            if !self.0.shared.wait_for_room(Instant::now()) {
+                return Err(Box::new((message, Error::Full { held: self.waiting() })));
+            }
+            let done = Arc::new(Slot::default());
+            store.publish_later(&self.0.shared, publication(message, Some(answer)), Arc::clone(&done));
+            return Ok(delivery.after_store(done));
+        }
+        match self.0.shared.publish(publication(message, Some(answer))) {
+            Ok(()) => Ok(delivery),
+            Err((publication, error)) => Err(Box::new((publication.message, self.explain(error)))),
+        }
     }
 
     /// Publishes a message from a task of any runtime: as [`Session::publish`], but that it waits for room without

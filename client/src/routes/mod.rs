@@ -81,6 +81,14 @@ struct Entry {
     target: Arc<dyn Target>,
 }
 
+/// A route without subscriptions, which still gets messages.
+pub(crate) struct Retired {
+    id: RouteId,
+    scope: Scope,
+    filter: Arc<str>,
+    target: Arc<dyn Target>,
+}
+
 /// The routes with one filter, as subscriptions see them.
 #[derive(Default)]
 struct Filter {
@@ -248,15 +256,23 @@ impl Routes {
 
     /// Ends a route. What waits for it is dropped. The answers to the UNSUBSCRIBEs that this takes.
     pub fn remove(self: &Arc<Self>, id: RouteId) -> Vec<Arc<Slot<Outcome>>> {
+        let (slots, retired) = self.retire(id);
+        if let Some(retired) = retired {
+            self.forget(&retired);
+        }
+        slots
+    }
+
+    /// Ends a route's subscriptions. It still gets what was on its way, until [`Routes::forget`].
+    pub fn retire(self: &Arc<Self>, id: RouteId) -> (Vec<Arc<Slot<Outcome>>>, Option<Retired>) {
         let mut slots = Vec::new();
         let mut asked = Vec::new();
-        let target = self.table.change(|table| {
+        let retired = self.table.change(|table| {
             let entry = table.routes.get(&id)?;
             let (scope, filter) = (entry.scope, Arc::clone(&entry.wanted.filter));
             let sessions = table.sessions_of(scope);
             let before: Vec<_> = sessions.iter().map(|session| table.wanted(&filter, session.id)).collect();
             let entry = table.forget(id)?;
-            self.rematch(&filter, |targets| targets.remove(id, scope));
             for (session, before) in sessions.iter().zip(before) {
                 match table.wanted(&filter, session.id) {
                     None => {
@@ -270,13 +286,17 @@ impl Routes {
                     Some(_) => {}
                 }
             }
-            Some(entry.target)
+            Some(Retired { id, scope, filter, target: entry.target })
         });
         asked.into_iter().for_each(Asked::watch);
-        if let Some(target) = target {
-            target.stop();
-        }
-        slots
+        (slots, retired)
+    }
+
+    /// Ends a route whose subscriptions were ended. What waits for it is dropped.
+    pub fn forget(&self, retired: &Retired) {
+        let Retired { id, scope, filter, target } = retired;
+        self.rematch(filter, |targets| targets.remove(*id, *scope));
+        target.stop();
     }
 
     /// A session is there: `begin` is posted before the subscriptions that routes over all sessions ask of it.

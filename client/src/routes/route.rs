@@ -164,16 +164,21 @@ impl Route {
     /// Stops it, and waits until the brokers have ended the subscription where it ends.
     pub fn stop_and_wait(mut self, timeout: Duration) -> Result<(), Error> {
         self.is_detached = true;
-        let deadline = Instant::now() + timeout;
-        for slot in self.routes.remove(self.id) {
-            let left = deadline.saturating_duration_since(Instant::now());
+        let deadline = Instant::now().checked_add(timeout);
+        let (slots, retired) = self.routes.retire(self.id);
+        let outcome = slots.into_iter().try_for_each(|slot| {
+            let left = deadline.map_or(timeout, |at| at.saturating_duration_since(Instant::now()));
             match slot.wait(left) {
-                Some(Ok(_) | Err(Error::Gone)) => {}
-                Some(Err(error)) => return Err(error),
-                None => return Err(Error::TimedOut(timeout)),
+                Some(Ok(_) | Err(Error::Gone)) => Ok(()),
+                Some(Err(error)) => Err(error),
+                None => Err(Error::TimedOut(timeout)),
             }
+        });
+        // Only now: what the brokers sent before they saw the UNSUBSCRIBE would find nobody.
+        if let Some(retired) = retired {
+            self.routes.forget(&retired);
         }
-        Ok(())
+        outcome
     }
 
     /// Lets it live as long as its session, or the manager where it is over all sessions.

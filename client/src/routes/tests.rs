@@ -246,7 +246,7 @@ fn what_is_withheld_is_acknowledged_when_it_is_taken_or_dropped() {
         stage.stub.requests().into_iter().filter_map(id).collect()
     };
     drop(listener.recv(DEADLINE).unwrap());
-    assert_eq!(acknowledged(&mut stage), []);
+    assert_eq!(acknowledged(&mut stage), [0; 0]);
     drop(listener.recv(DEADLINE).unwrap());
     assert_eq!(acknowledged(&mut stage), [2]);
     let mut batch = Vec::new();
@@ -260,7 +260,7 @@ fn what_is_withheld_is_acknowledged_when_it_is_taken_or_dropped() {
     let target = core.router.targets("t").pop().unwrap();
     target.put(&mut vec![withheld(&core, message(), 9, false)]);
     let mut message = listener.recv(DEADLINE).unwrap();
-    assert_eq!(acknowledged(&mut stage), []);
+    assert_eq!(acknowledged(&mut stage), [0; 0]);
     message.ack();
     message.ack();
     assert_eq!(acknowledged(&mut stage), [9]);
