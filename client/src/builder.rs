@@ -192,7 +192,7 @@ impl SessionBuilder {
 
     /// Has the message published by the broker should the connection end without a goodbye. Default none.
     pub fn will(mut self, will: Will) -> Self {
-        self.options.will = Some(will);
+        self.options.will = Some(Box::new(will));
         self
     }
 

@@ -107,7 +107,7 @@ impl Item for Event {
     fn room_again((): ()) {}
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Subscriber {
     Queue(Weak<Inbox<Event>>),
     Handler(Arc<Worker<Event>>),
@@ -122,19 +122,24 @@ pub(crate) struct Bus {
 impl Bus {
     /// Tells everybody. Called by I/O threads too.
     pub fn tell(&self, session: &Arc<str>, kind: EventKind) {
-        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
-        if subscribers.is_empty() {
-            return;
-        }
-        let event = Event { session: Arc::clone(session), kind };
-        for subscriber in &*subscribers {
+        self.tell_those(session, kind, |_| true);
+    }
+
+    fn tell_those(&self, session: &Arc<str>, kind: EventKind, whom: fn(&Subscriber) -> bool) {
+        let told: Vec<Subscriber> = {
+            let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+            subscribers.iter().filter(|subscriber| whom(subscriber)).cloned().collect()
+        };
+        // Outside the lock: it wakes who reads events, which runs code of others.
+        for subscriber in told {
+            let event = Event { session: Arc::clone(session), kind: kind.clone() };
             match subscriber {
                 Subscriber::Queue(inbox) => {
                     if let Some(inbox) = inbox.upgrade() {
-                        inbox.put(&mut vec![event.clone()]);
+                        inbox.put(&mut vec![event]);
                     }
                 }
-                Subscriber::Handler(worker) => worker.put(&mut vec![event.clone()]),
+                Subscriber::Handler(worker) => worker.put(&mut vec![event]),
             }
         }
     }
@@ -159,28 +164,14 @@ impl Bus {
         let report = move |said: &str| {
             if let Some(bus) = bus.upgrade() {
                 let (filter, message) = (Arc::from(""), said.to_owned());
-                // The handler that panics hears of it too: once, or it would hear of that for ever.
+                // Not told to handlers: one that panics at each event would hear of that for ever.
                 tracing::error!(message, "a handler of events panicked");
-                bus.tell_queues(EventKind::HandlerPanicked { filter, message });
+                let kind = EventKind::HandlerPanicked { filter, message };
+                bus.tell_those(&Arc::from(""), kind, |whom| matches!(whom, Subscriber::Queue(_)));
             }
         };
         let inbox = Inbox::new(EVENTS_MAX, Overflow::DropOldest);
         self.add(Subscriber::Handler(Arc::new(Worker::new(inbox, pool, call, Box::new(report)))));
-    }
-
-    /// Tells those who read events, and no handlers.
-    fn tell_queues(&self, kind: EventKind) {
-        let event = Event { session: Arc::from(""), kind };
-        for subscriber in &*self.subscribers.read().unwrap_or_else(PoisonError::into_inner) {
-            match subscriber {
-                Subscriber::Queue(inbox) => {
-                    if let Some(inbox) = inbox.upgrade() {
-                        inbox.put(&mut vec![event.clone()]);
-                    }
-                }
-                Subscriber::Handler(_) => {}
-            }
-        }
     }
 
     /// There are no more events. What was told can still be read, and is still handled.

@@ -38,6 +38,7 @@ struct Loaded {
 #[derive(Debug, Default)]
 struct Tables {
     peers: HashMap<Key, Registered>,
+    keys: HashMap<PeerId, Key>,
     tls: HashMap<Arc<Tls>, Loaded>,
 }
 
@@ -54,7 +55,6 @@ pub(crate) struct Lease {
     /// In the order of the addresses.
     pub peers: Vec<PeerId>,
     pub tls: Option<Arc<Tls>>,
-    keys: Vec<Key>,
 }
 
 fn seen(tls: &Tls) -> Vec<Option<(SystemTime, u64)>> {
@@ -87,7 +87,7 @@ impl FarEnds {
         for address in addresses {
             let layer = lease.tls.as_ref().filter(|_| address.speaks_tls());
             let key = Key { address: address.clone(), tls: layer.cloned(), sources: Arc::clone(&sources) };
-            let id = match tables.peers.entry(key.clone()) {
+            let id = match tables.peers.entry(key) {
                 Entry::Occupied(mut peer) => {
                     peer.get_mut().used += 1;
                     peer.get().id
@@ -96,11 +96,12 @@ impl FarEnds {
                     let (place, websocket) = address.peer();
                     let tls = client.clone().filter(|_| address.speaks_tls());
                     let peer = Peer { tls, websocket, sources: sources.to_vec(), ..Peer::new(place) };
-                    vacant.insert(Registered { id: self.driver.add_peer(peer), used: 1 }).id
+                    let id = self.driver.add_peer(peer);
+                    tables.keys.insert(id, vacant.key().clone());
+                    vacant.insert(Registered { id, used: 1 }).id
                 }
             };
             lease.peers.push(id);
-            lease.keys.push(key);
         }
         Ok(lease)
     }
@@ -108,12 +109,15 @@ impl FarEnds {
     /// A session is gone.
     pub fn release(&self, lease: &mut Lease) {
         let mut tables = self.tables();
-        for key in lease.keys.drain(..) {
-            if let Entry::Occupied(mut peer) = tables.peers.entry(key) {
-                peer.get_mut().used -= 1;
-                if peer.get().used == 0 {
-                    self.driver.remove_peer(peer.remove().id);
-                }
+        let tables = &mut *tables;
+        for id in std::mem::take(&mut lease.peers) {
+            let Some(key) = tables.keys.get(&id) else { continue };
+            let Some(peer) = tables.peers.get_mut(key) else { continue };
+            peer.used -= 1;
+            if peer.used == 0 {
+                tables.peers.remove(key);
+                tables.keys.remove(&id);
+                self.driver.remove_peer(id);
             }
         }
         if let Some(tls) = lease.tls.take()

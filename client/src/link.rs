@@ -39,11 +39,6 @@ impl Answer {
         (Self(Some(Arc::clone(&slot))), slot)
     }
 
-    /// One that nobody waits for.
-    pub fn unwatched() -> Self {
-        Self(None)
-    }
-
     /// Gives the answer.
     pub fn settle(mut self, outcome: Outcome) {
         if let Some(slot) = self.0.take() {
@@ -285,6 +280,7 @@ impl SessionShared {
 
     /// Queues a publication, or gives it back: there is no room, or the session is gone. One at QoS 1 or 2
     /// without a number gets the next.
+    #[expect(clippy::result_large_err, reason = "the publication comes back, to be tried again")]
     pub fn publish(&self, mut publication: Publication) -> Result<(), (Publication, Error)> {
         let mut queue = lock(&self.outgoing.queue);
         if queue.is_gone {
@@ -411,6 +407,14 @@ impl SessionShared {
         let mut queue = lock(&self.outgoing.queue);
         queue.is_listed = false;
         std::mem::swap(&mut queue.publications, empty);
+    }
+
+    /// The session is idle: gives memory back.
+    pub fn shrink(&self) {
+        let mut queue = lock(&self.outgoing.queue);
+        if queue.publications.is_empty() {
+            queue.publications = Vec::new();
+        }
     }
 
     /// So many of the publications that were taken are written, sent for the first time, or failed. Once a turn

@@ -315,19 +315,9 @@ impl Manager {
         out.finish()
     }
 
-    /// Has something else export its numbers too, as long as it lives.
-    pub(crate) fn add_exporter(&self, exporter: Weak<dyn Exporter>) {
-        self.inner.add_exporter(exporter);
-    }
-
     #[cfg(test)]
     pub(crate) fn routes(&self) -> &Arc<Routes> {
         &self.inner.routes
-    }
-
-    /// Runs something on a thread of the handlers' pool.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.inner.pool
     }
 }
 

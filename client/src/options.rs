@@ -100,7 +100,7 @@ pub struct SessionOptions {
     pub(crate) request_problem_information: bool,
     pub(crate) request_response_information: bool,
     pub(crate) connect_user_properties: Vec<(String, String)>,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     pub(crate) manual_acks: bool,
     pub(crate) store: Option<Arc<dyn Store>>,
 }

@@ -13,14 +13,16 @@ mod scratch;
 mod many;
 mod messages;
 mod outages;
+#[path = "../pki/mod.rs"]
+mod pki;
 mod stores;
+mod transports;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use ringmq::Broker;
 use ringmq::client::{Backoff, Manager, SessionBuilder};
@@ -77,5 +79,14 @@ fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => std::thread::park_timeout(DEADLINE),
         }
+    }
+}
+
+/// Waits for what is counted at the end of a turn.
+fn until(is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it never came about");
+        std::thread::yield_now();
     }
 }

@@ -115,7 +115,7 @@ fn every_option_reaches_the_session() {
     assert_eq!((options.packet_bytes_max, options.topic_alias_maximum), (128, 0));
     assert_eq!(options.topic_aliases_out_max, 17);
     assert_eq!(options.connect_user_properties, [("k".to_owned(), "v".to_owned())]);
-    assert_eq!(options.will, Some(will));
+    assert_eq!(options.will, Some(Box::new(will)));
     assert!(options.authenticator.is_some());
     let plan = quick().credentials_provider(Arc::new(Provider)).plan().unwrap();
     assert!(matches!(plan.options.credentials, CredentialsSource::Provider(_)));

@@ -82,7 +82,7 @@ fn handlers_that_block_hold_up_themselves_only() {
         .map(|_| {
             let gate = Arc::clone(&gate);
             // Until the other end is dropped.
-            let call = move |_| drop(gate.lock().unwrap().recv());
+            let call = move |_| assert!(gate.lock().unwrap().recv().is_err());
             worker(&pool, call).0
         })
         .collect();

@@ -169,7 +169,11 @@ impl Host {
         }
         if self.sessions[slot].machine.due_ms() <= now_ms {
             match self.with(slot, io, |machine, sink| machine.due(sink)) {
-                Ok(true) => self.sessions[slot].glue.routes = None,
+                Ok(true) => {
+                    let glue = &mut self.sessions[slot].glue;
+                    glue.routes = None;
+                    glue.shared.shrink();
+                }
                 Ok(false) => {}
                 Err(end) => self.end(slot, end, io),
             }

@@ -266,7 +266,7 @@ fn handlers_may_call_the_manager() {
     let inside = manager.clone();
     let session = manager.get("two").unwrap();
     let route = manager.handle("t/#", move |message: Received| {
-        inside.publish_to("two", Message::new("answer", message.payload.clone())).unwrap();
+        drop(inside.publish_to("two", Message::new("answer", message.payload.clone())).unwrap());
         inside.handle_to("two", "x", |_| ()).unwrap().stop();
         inside.shutdown(DEADLINE).unwrap();
         done.send(session.status()).unwrap();
@@ -310,8 +310,7 @@ fn what_is_published_offline_waits_in_order_up_to_a_bound() {
         ]) {
             publication.delivery.unwrap().settle(Ok(reason));
         }
-        one.join().unwrap();
-        two.join().unwrap();
+        drop((one.join().unwrap(), two.join().unwrap()));
     });
     assert_eq!(deliveries[0].wait(DEADLINE).unwrap(), ReasonCode::Success);
     assert_eq!(deliveries[1].try_get().unwrap().unwrap(), ReasonCode::NoMatchingSubscribers);
@@ -392,7 +391,7 @@ fn credentials_are_asked_for_on_the_pool() {
     let given = vec![Err(AuthError("locked".into())), Ok(Credentials::new("u", "p"))];
     manager.add(quick("s").credentials_provider(Arc::new(Vault(Mutex::new(given))))).unwrap();
     let core = stub.added();
-    let mut ask = || {
+    let ask = || {
         core.watcher.needs_credentials(&core);
         let until = Instant::now() + DEADLINE;
         loop {

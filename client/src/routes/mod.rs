@@ -39,11 +39,14 @@ pub(crate) enum Scope {
     Session(SessionId),
 }
 
+/// Targets, with the routes that lead there.
+type TargetList = Vec<(RouteId, Arc<dyn Target>)>;
+
 /// The targets of the routes with one filter.
 #[derive(Debug, Default)]
 struct Targets {
-    all: Vec<(RouteId, Arc<dyn Target>)>,
-    by_session: HashMap<SessionId, Vec<(RouteId, Arc<dyn Target>)>>,
+    all: TargetList,
+    by_session: HashMap<SessionId, TargetList>,
 }
 
 impl Leaf for Targets {

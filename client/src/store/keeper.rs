@@ -272,7 +272,10 @@ impl Keeper {
                 let left = lock(&self.posted).changes.len();
                 if left > 0 {
                     // Nothing that was promised rests on them: the broker is asked again.
-                    tracing::warn!("session {}: {left} changes could not be stored before its end", self.name);
+                    tracing::warn!(
+                        "session {}: {left} changes could not be stored before its end",
+                        self.name
+                    );
                 }
                 Ok(())
             }

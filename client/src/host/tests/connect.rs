@@ -117,19 +117,19 @@ fn options_are_in_the_connect() {
         |options| {
             options.version = Version::V311;
             options.clean_start = false;
-            options.will = Some(Will {
+            options.will = Some(Box::new(Will {
                 topic: "w".into(),
                 payload: Bytes::from_static(b"gone"),
                 qos: QoS::AtLeastOnce,
                 retain: true,
                 ..Will::default()
-            });
+            }));
         },
         "v311 id=s will=w:gone will.q1 will.retain",
     );
     connects(
         |options| {
-            options.will = Some(Will {
+            options.will = Some(Box::new(Will {
                 topic: "w".into(),
                 payload: Bytes::from_static(b"gone"),
                 delay_s: 5,
@@ -142,7 +142,7 @@ fn options_are_in_the_connect() {
                     user: vec![("a".into(), "b".into())],
                 },
                 ..Will::default()
-            });
+            }));
         },
         "v5 id=s clean will=w:gone will.q0 will.delay=5 will.expiry=60 will.pfi=1 will.ct=text will.rt=r will.cd=c \
          will.prop=a:b",
