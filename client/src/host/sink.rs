@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
-use ringmq_codec::ConnAck;
+use ringmq_codec::{ConnAck, ReasonCode};
 use ringmq_turn::{ConnId, Outbox};
 
 use super::HostIo;
@@ -90,6 +90,10 @@ impl Sink for HostSink<'_> {
         if let Some(delivery) = delivery {
             delivery.settle(outcome);
         }
+    }
+
+    fn explained(&mut self, reason: ReasonCode, said: &str) {
+        tracing::warn!(session = &*self.glue.shared.options.name, "the broker refused: {reason} ({said})");
     }
 
     fn store(&mut self, change: StoreChange) -> Option<u64> {

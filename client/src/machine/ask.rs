@@ -9,7 +9,7 @@ use ringmq_codec::{
 use super::limits::{ASK_BYTES_MAX, FIELD_BYTES_MAX};
 use super::publish::outcome;
 use super::subscriptions::{Ask, Question};
-use super::{Fault, Machine, Phase, Server, Sink, breach};
+use super::{Fault, Machine, Phase, Server, Sink, breach, explain};
 use crate::error::Error;
 use crate::link::{StoreChange, Wanted};
 
@@ -83,6 +83,9 @@ impl<T> Machine<T> {
             );
         }
         let questions = self.subscriptions.answered(suback.packet_id);
+        if let Some(reason) = suback.reasons.iter().find(|reason| reason.is_error()) {
+            explain(reason, suback.reason_string, sink);
+        }
         for (question, reason) in questions.into_iter().zip(suback.reasons.iter()) {
             let Ask::Subscribe(wanted) = question.ask else { continue };
             let is_granted = !reason.is_error();
@@ -116,6 +119,9 @@ impl<T> Machine<T> {
             );
         }
         let questions = self.subscriptions.answered(unsuback.packet_id);
+        if let Some(reason) = unsuback.reasons.iter().find(|reason| reason.is_error()) {
+            explain(reason, unsuback.reason_string, sink);
+        }
         let reasons = unsuback.reasons.iter().chain(std::iter::repeat(ReasonCode::Success));
         for (question, reason) in questions.into_iter().zip(reasons) {
             if let Some(asker) = question.asker {

@@ -9,6 +9,7 @@ use ringmq_codec::{
 
 use super::aliases::AliasesOut;
 use super::receive::malformed;
+use super::subscriptions::Memory;
 use super::{Authenticating, End, Fault, Machine, Phase, Server, Sink, Words, breach, limits};
 use crate::auth::{AuthError, Credentials};
 use crate::error::Error;
@@ -126,20 +127,22 @@ impl<T> Machine<T> {
 
     /// Brings back what the session is to have.
     fn resume<S: Sink<Delivery = T>>(&mut self, session_present: bool, sink: &mut S) {
-        // MQTT 3.1 does not say whether it knows a session. What is in flight is sent again as if it did, which
-        // does no harm, and subscriptions are made again as if it did not.
+        // What is in flight is sent again as if a silent server knew it, which does no harm, and subscriptions are
+        // made again as if it did not.
         let is_silent = self.version() == Version::V31 && !self.options.clean_start;
-        if !session_present && !is_silent {
-            let remembered = self.incoming.forget();
-            if remembered {
-                sink.store(StoreChange::Forgotten);
-            }
+        let memory = match (session_present, is_silent) {
+            (true, _) => Memory::Kept,
+            (false, true) => Memory::Unknown,
+            (false, false) => Memory::Lost,
+        };
+        if memory == Memory::Lost && self.incoming.forget() {
+            sink.store(StoreChange::Forgotten);
         }
-        for filter in self.subscriptions.begin(session_present, self.options.resume_subscriptions) {
+        for filter in self.subscriptions.begin(memory, self.options.resume_subscriptions) {
             sink.store(StoreChange::Unsubscribed(filter));
         }
         self.ask(sink);
-        self.begin_window(session_present || is_silent, sink);
+        self.begin_window(memory != Memory::Lost, sink);
         self.pump(sink);
     }
 

@@ -80,6 +80,11 @@ pub(crate) trait Sink {
     /// What became of a publication or a request.
     fn settled(&mut self, delivery: Self::Delivery, outcome: Outcome);
 
+    /// The server said in words why it refused something.
+    fn explained(&mut self, reason: ReasonCode, said: &str) {
+        let _ = (reason, said);
+    }
+
     /// Tells the session's store, and answers the change's number; none without a store.
     fn store(&mut self, change: StoreChange) -> Option<u64>;
 }
@@ -398,6 +403,15 @@ impl<T> Machine<T> {
         }
         self.window.shrink();
         self.incoming.shrink();
+    }
+}
+
+/// Passes on why the server refused something, if it said so.
+fn explain<S: Sink>(reason: ReasonCode, said: Option<&str>, sink: &mut S) {
+    if let Some(said) = said
+        && reason.is_error()
+    {
+        sink.explained(reason, said);
     }
 }
 

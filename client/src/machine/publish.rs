@@ -5,7 +5,7 @@ use ringmq_codec::{Ack, PacketId, PayloadFormat, Property, PublishHeader, QoS, R
 use super::aliases::Name;
 use super::limits::{FIELD_BYTES_MAX, SHARED_PAYLOAD_BYTES_MIN};
 use super::window::Stage;
-use super::{Fault, Machine, Phase, Sink, breach, id_of};
+use super::{Fault, Machine, Phase, Sink, breach, explain, id_of};
 use crate::error::Error;
 use crate::link::{Number, Outcome, Publication, StoreChange};
 use crate::message::{Message, MessageProperties};
@@ -237,6 +237,7 @@ impl<T> Machine<T> {
         // One that is not known may be late: a server may send it for the last connection, and for this again.
         let Some(at) = self.window.find(ack.packet_id) else { return Ok(()) };
         self.expect_qos(at, QoS::AtLeastOnce, "PUBACK")?;
+        explain(ack.reason, ack.reason_string, sink);
         self.land(at, outcome(ack.reason), sink);
         Ok(())
     }
@@ -254,6 +255,7 @@ impl<T> Machine<T> {
             return Ok(());
         };
         self.expect_qos(at, QoS::ExactlyOnce, "PUBREC")?;
+        explain(ack.reason, ack.reason_string, sink);
         match self.window.at(at).stage {
             Stage::Publish if ack.reason.is_error() => self.land(at, outcome(ack.reason), sink),
             Stage::Publish => self.received_by_server(at, sink),

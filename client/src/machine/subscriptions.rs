@@ -24,6 +24,15 @@ struct Entry {
     standing: Standing,
 }
 
+/// Whether the server of a new connection knows the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    Lost,
+    /// MQTT 3.1 does not say.
+    Unknown,
+    Kept,
+}
+
 /// What the server is to be asked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ask {
@@ -167,10 +176,10 @@ impl<T> Subscriptions<T> {
 
     /// A new connection: asks for what its server has not granted. Answers the subscriptions that are given up
     /// with the session that held them.
-    pub fn begin(&mut self, session_present: bool, resume: bool) -> Vec<Arc<str>> {
+    pub fn begin(&mut self, memory: Memory, resume: bool) -> Vec<Arc<str>> {
         debug_assert!(self.asked.is_empty(), "the last connection ended");
         let mut given_up = Vec::new();
-        if !session_present {
+        if memory == Memory::Lost {
             // It knows of nothing that could be ended. Who asked was answered when there was no connection.
             self.questions.retain(|question| matches!(question.ask, Ask::Subscribe(_)));
             if !resume {
@@ -186,7 +195,7 @@ impl<T> Subscriptions<T> {
         for entry in &mut self.wanted {
             let asks = match entry.standing {
                 Standing::Asked => false,
-                Standing::Granted => !session_present,
+                Standing::Granted => memory != Memory::Kept,
                 Standing::Refused => true,
             };
             if asks {

@@ -26,15 +26,15 @@ struct Kept {
 impl Kept {
     fn apply(&mut self, change: StoreChange) {
         match change {
-            StoreChange::Completed(number) => drop(self.publications.remove(&number.0)),
+            StoreChange::Completed(number) => _ = self.publications.remove(&number.0),
             StoreChange::Released(number) => {
                 // It may be told twice.
                 if let Some((_, is_released)) = self.publications.get_mut(&number.0) {
                     *is_released = true;
                 }
             }
-            StoreChange::Taken(id) => drop(self.taken.insert(id)),
-            StoreChange::Given(id) => drop(self.taken.remove(&id)),
+            StoreChange::Taken(id) => _ = self.taken.insert(id),
+            StoreChange::Given(id) => _ = self.taken.remove(&id),
             StoreChange::Forgotten => self.taken.clear(),
             StoreChange::Subscribed(_) | StoreChange::Unsubscribed(_) => {}
         }

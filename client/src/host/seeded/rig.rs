@@ -155,7 +155,7 @@ impl Rig {
         let routes = Arc::new(Inboxes::default());
         inboxes.into_iter().for_each(|inbox| drop(routes.add(inbox)));
         let id = self.programs.len() as u32;
-        let (shared, diary) = self.begin(side, id, Arc::new(options), &routes, store.as_ref());
+        let (shared, diary) = self.begin((side, id), Arc::new(options), &routes, store.as_ref());
         self.programs.push(Program {
             side,
             store,
@@ -173,8 +173,7 @@ impl Rig {
     /// Begins a session in a process, with what its store kept.
     fn begin(
         &mut self,
-        side: usize,
-        id: u32,
+        (side, id): (usize, u32),
         options: Arc<SessionOptions>,
         routes: &Arc<Inboxes>,
         store: Option<&Arc<Ledger>>,
@@ -219,7 +218,7 @@ impl Rig {
                 let (options, routes) = (program.shared.options.clone(), program.inboxes.clone());
                 let store = program.store.clone();
                 program.shared.abandon();
-                let (shared, diary) = self.begin(side, at as u32, options, &routes, store.as_ref());
+                let (shared, diary) = self.begin((side, at as u32), options, &routes, store.as_ref());
                 let program = &mut self.programs[at];
                 (program.shared, program.diary) = (shared, diary);
                 program.story.clear();

@@ -277,10 +277,16 @@ fn mqtt_31_does_not_say_whether_a_session_is_present() {
           > PUBLISH a q1 #1 = one
         subscribe b
           > SUBSCRIBE #61441 b q0
+        subscribe c
+          > SUBSCRIBE #61442 c q0
         < SUBACK #61441 0x00
           = s1: Success
+        < SUBACK #61442 0x00
+          = s2: Success
         cut
           = lost: the connection was lost; try 1 in 2000 ms
+        unsubscribe c
+          = u1: Success
         +2s
           = connecting 0
           = dials 0
@@ -288,7 +294,8 @@ fn mqtt_31_does_not_say_whether_a_session_is_present() {
           > CONNECT v31 id=s
         < CONNACK
           = connected 0
-          > SUBSCRIBE #61442 b q0
+          > UNSUBSCRIBE #61443 c
+          > SUBSCRIBE #61444 b q0
           > PUBLISH a q1 #1 dup = one
         < PUBACK #1
           = p1: Success",
