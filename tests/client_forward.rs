@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use ringmq::{Broker, Message as Local, Subscription};
 use ringmq_client::{
     Backoff, DropReason, FailReason, Filter, ForwardQos, Forwarder, ForwarderStats, LoopGuard, Manager,
-    Message, Overflow, QoS, RouteOptions, Session, SessionBuilder, Source, Transform, Version,
+    Message, Overflow, QoS, ReasonCode, RouteOptions, Session, SessionBuilder, Source, Transform, Version,
 };
 
 const SECONDS: Duration = Duration::from_secs(30);
@@ -371,6 +372,65 @@ fn what_the_target_has_not_acknowledged_comes_again_after_the_program_died() {
     assert!(all.iter().copied().eq(0..count), "all of them, in order: {all:?}");
     let stats = forwarder.stop(SECONDS);
     assert_eq!((stats.received, stats.sent), (count, count));
+}
+
+/// Where the brokers are, for a process that only forwards.
+const CHILD: &str = "RINGMQ_TEST_FORWARDER";
+
+/// Not a test by itself: what the processes run that the next test kills.
+#[test]
+fn forwards_until_it_is_killed() {
+    let Ok(addresses) = std::env::var(CHILD) else { return };
+    let (near, far) = addresses.split_once(' ').unwrap();
+    let manager = Manager::new().unwrap();
+    let to = manager.add(quick("to", far.parse().unwrap())).unwrap();
+    let from =
+        quick("from", near.parse().unwrap()).resume().session_expiry(Duration::from_secs(3600)).paused();
+    let from = manager.add(from).unwrap();
+    let builder = Forwarder::builder("f").source(Source::new(&from, "t")).target(&to);
+    let _forwarder = builder.window(64).buffer(64).start().unwrap();
+    from.connect();
+    // Its parent lives shorter than this only if it fails.
+    std::thread::sleep(2 * SECONDS);
+}
+
+#[test]
+fn killed_again_and_again_it_loses_nothing() {
+    let (near, far) = (broker(), broker());
+    let addresses = format!("{} {}", near.addresses()[0], far.addresses()[0]);
+    let arrived = far.subscribe("t", QoS::AtLeastOnce).unwrap();
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "forwards_until_it_is_killed"]).env(CHILD, &addresses);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut child = start();
+    let probe = || near.publish(local("t", "probe")).unwrap().wait(SECONDS).unwrap();
+    until("the first has subscribed", || probe() == ReasonCode::Success);
+
+    let count = 4_000;
+    let mut seen = vec![false; count];
+    let (mut distinct, mut repeated) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..count).for_each(|number| publish(&near, local("t", format!("{number}")))));
+        for kill_at in (1..=7).map(|round| round * count / 8).chain([count]) {
+            while distinct < kill_at {
+                let Ok(number) = next(&arrived).1.parse::<usize>() else { continue };
+                let is_first = !std::mem::replace(&mut seen[number], true);
+                distinct += usize::from(is_first);
+                repeated += usize::from(!is_first);
+            }
+            // SIGKILL: nothing of it says goodbye.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            child = start();
+        }
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(seen.iter().all(|seen| *seen));
+    // Each time at most what was under way.
+    assert!(repeated <= 8 * 64, "{repeated} arrived twice");
 }
 
 #[test]

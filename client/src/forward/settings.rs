@@ -96,7 +96,7 @@ pub enum FailReason {
     TooLarge,
     /// A target broker refused it.
     Refused,
-    /// A target session was removed, lost what was under way, or failed otherwise. A QoS 1 or 2 message is not
+    /// A target session was removed, or failed otherwise. A QoS 1 or 2 message is not
     /// acknowledged then: the source broker sends it again on the source's next connection.
     Target,
 }

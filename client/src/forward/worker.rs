@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use ringmq_codec::QoS;
+
 use super::intake::{Intake, Tally, Waiting, now_ms};
 use super::settings::{DropReason, FailReason};
 use super::way::{Fate, Origin, Way};
@@ -26,6 +28,9 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// How long to wait where nothing is awaited but messages.
 const LONG: Duration = Duration::from_secs(3600);
+
+/// How long after a target refused a message for now, or lost it, it is sent again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Messages from the buffer at a time.
 const BATCH_MESSAGES_MAX: usize = 256;
@@ -54,24 +59,26 @@ enum Known {
     Failed(FailReason),
 }
 
+/// A message and one of its targets.
+enum Leg<P> {
+    /// To be sent, or to be sent again.
+    Unsent,
+    Pending(P),
+    /// Nothing more is to be done or known.
+    Done,
+}
+
 /// A message that was taken from the buffer and is not acknowledged yet.
 struct Flying<P> {
     token: Option<Arc<AckToken>>,
-    /// Of the targets in order. Settled ones are taken out.
-    pending: Vec<Option<P>>,
-    /// The one that most forwarders have, without a vector.
-    first: Option<P>,
-    known: Known,
-}
-
-/// A message that some target did not take yet.
-struct Stuck<P> {
+    /// Kept at QoS 1 and 2, to be sent again.
     message: Message,
     /// When it was received: its life goes on.
     received_ms: u64,
-    /// The target that is next.
-    next: usize,
-    flying: Flying<P>,
+    first: Leg<P>,
+    /// Those of other targets than the first; most forwarders have none, and no vector.
+    rest: Vec<Leg<P>>,
+    known: Known,
 }
 
 pub(super) struct Worker<O: Outlet> {
@@ -82,7 +89,10 @@ pub(super) struct Worker<O: Outlet> {
     /// Whether all targets took messages at the last look.
     are_open: bool,
     batch: VecDeque<Waiting>,
-    stuck: Option<Stuck<O::Pending>>,
+    /// One that a target did not take yet.
+    stuck: Option<Flying<O::Pending>>,
+    /// When the first that is under way may be sent again.
+    again_at: Option<Instant>,
     flying: VecDeque<Flying<O::Pending>>,
     tally: Tally,
     waker: Waker,
@@ -100,6 +110,7 @@ impl<O: Outlet> Worker<O> {
             are_open: false,
             batch: VecDeque::new(),
             stuck: None,
+            again_at: None,
             flying: VecDeque::new(),
             tally: Tally::default(),
             waker,
@@ -163,7 +174,8 @@ impl<O: Outlet> Worker<O> {
         }
         // The middle is settled, and something before it not: that is what to wait for.
         match self.flying.front_mut() {
-            Some(front) => front.poll(&self.outlets, &mut context),
+            // One that is to be sent again has its time.
+            Some(front) => front.poll(&self.outlets, &mut context) && !front.is_unsent(),
             None => false,
         }
     }
@@ -174,6 +186,16 @@ impl<O: Outlet> Worker<O> {
         let mut count = 0;
         while let Some(front) = self.flying.front_mut() {
             if !front.poll(&self.outlets, &mut context) {
+                break;
+            }
+            if front.is_unsent() {
+                // Those behind it wait to be acknowledged, as they would behind one that is on its way.
+                let now = Instant::now();
+                let at = *self.again_at.get_or_insert(now + AGAIN);
+                if at <= now {
+                    self.again_at = None;
+                    front.send(&self.outlets);
+                }
                 break;
             }
             let flying = self.flying.pop_front().expect("it is at the front");
@@ -196,11 +218,12 @@ impl<O: Outlet> Worker<O> {
     fn send(&mut self) -> usize {
         let mut count = 0;
         while self.flying.len() < self.window {
-            if let Some(stuck) = self.stuck.take() {
-                self.send_on(stuck);
-                if self.stuck.is_some() {
+            if let Some(mut stuck) = self.stuck.take() {
+                if !stuck.send(&self.outlets) {
+                    self.stuck = Some(stuck);
                     break;
                 }
+                self.flying.push_back(stuck);
                 count += 1;
                 continue;
             }
@@ -217,63 +240,25 @@ impl<O: Outlet> Worker<O> {
         let token = received.ack.take();
         let origin = Origin { session: received.session, received_ms };
         let fate = self.way.prepare(received.message, &origin);
-        let mut flying = Flying { token, pending: Vec::new(), first: None, known: Known::Sent };
-        match fate {
-            Fate::Send(message) => self.send_on(Stuck { message, received_ms, next: 0, flying }),
-            Fate::Drop(reason) => {
-                flying.known = Known::Dropped(reason);
-                self.flying.push_back(flying);
-            }
+        let (message, known) = match fate {
+            Fate::Send(message) => (message, Known::Sent),
+            Fate::Drop(reason) => (Message::default(), Known::Dropped(reason)),
             Fate::Fail(reason, why) => {
                 tracing::debug!(%reason, why, "a message cannot be forwarded");
-                flying.known = Known::Failed(reason);
-                self.flying.push_back(flying);
+                (Message::default(), Known::Failed(reason))
             }
+        };
+        let (mut first, mut rest) = (Leg::Done, Vec::new());
+        if known == Known::Sent {
+            first = Leg::Unsent;
+            rest.extend((1..self.outlets.len()).map(|_| Leg::Unsent));
         }
-    }
-
-    /// Sends a message to the targets that it was not sent to yet.
-    fn send_on(&mut self, mut stuck: Stuck<O::Pending>) {
-        while stuck.next < self.outlets.len() {
-            let outlet = &self.outlets[stuck.next];
-            let is_last = stuck.next + 1 == self.outlets.len();
-            let mut message =
-                if is_last { std::mem::take(&mut stuck.message) } else { stuck.message.clone() };
-            let given_life = message.message_expiry_s;
-            if let Some(life_s) = given_life {
-                let waited_s = now_ms().saturating_sub(stuck.received_ms) / 1000;
-                let left_s = u64::from(life_s).saturating_sub(waited_s);
-                if left_s == 0 {
-                    // Those targets that have it have it.
-                    stuck.flying.known = Known::Dropped(DropReason::Expired);
-                    break;
-                }
-                message.message_expiry_s = u32::try_from(left_s).ok();
-            }
-            match outlet.send(message) {
-                Ok(pending) if stuck.next == 0 => stuck.flying.first = Some(pending),
-                Ok(pending) => stuck.flying.pending.push(Some(pending)),
-                Err(returned) => match failure(&returned.1) {
-                    Some(reason) => {
-                        let (message, error) = *returned;
-                        tracing::debug!(%reason, %error, "a message cannot be forwarded");
-                        stuck.flying.known.worsen(Known::Failed(reason));
-                        if stuck.next > 0 {
-                            stuck.flying.pending.push(None);
-                        }
-                        stuck.message = message;
-                    }
-                    None => {
-                        stuck.message = returned.0;
-                        stuck.message.message_expiry_s = given_life;
-                        self.stuck = Some(stuck);
-                        return;
-                    }
-                },
-            }
-            stuck.next += 1;
+        let mut flying = Flying { token, message, received_ms, first, rest, known };
+        if flying.send(&self.outlets) {
+            self.flying.push_back(flying);
+        } else {
+            self.stuck = Some(flying);
         }
-        self.flying.push_back(stuck.flying);
     }
 }
 
@@ -282,6 +267,8 @@ fn failure(error: &Error) -> Option<FailReason> {
     match error {
         // A target that is gone takes nothing, like one that is offline: the buffer's policy acts.
         Error::Full { .. } | Error::Gone => None,
+        Error::SessionLost => None,
+        Error::Refused(_) if error.is_temporary() => None,
         Error::TooLarge { .. } => Some(FailReason::TooLarge),
         Error::Refused(_) | Error::Invalid { .. } => Some(FailReason::Refused),
         Error::NameTaken(_)
@@ -289,7 +276,6 @@ fn failure(error: &Error) -> Option<FailReason> {
         | Error::NotReady { .. }
         | Error::TimedOut(_)
         | Error::Expired
-        | Error::SessionLost
         | Error::Connect(_)
         | Error::Store(_)
         | Error::Runtime(_)
@@ -298,35 +284,92 @@ fn failure(error: &Error) -> Option<FailReason> {
 }
 
 impl<P> Flying<P> {
-    /// Whether everything about it is known.
+    fn legs(&mut self) -> impl Iterator<Item = &mut Leg<P>> {
+        std::iter::once(&mut self.first).chain(&mut self.rest)
+    }
+
+    fn is_unsent(&mut self) -> bool {
+        self.legs().any(|leg| matches!(leg, Leg::Unsent))
+    }
+
+    /// Sends it to the targets that are to get it, or get it again. Whether all took it, or never will.
+    fn send<O: Outlet<Pending = P>>(&mut self, outlets: &[O]) -> bool {
+        let Self { message, received_ms, first, rest, known, .. } = self;
+        let legs = std::iter::once(first).chain(rest);
+        for (nth, (leg, outlet)) in legs.zip(outlets).enumerate() {
+            if !matches!(leg, Leg::Unsent) {
+                continue;
+            }
+            let Some(life_s) = life_left(message, *received_ms) else {
+                // Those targets that have it have it.
+                *leg = Leg::Done;
+                known.worsen(Known::Dropped(DropReason::Expired));
+                continue;
+            };
+            let given_life_s = message.message_expiry_s;
+            let is_needed = nth + 1 < outlets.len() || message.qos != QoS::AtMostOnce;
+            let mut sent = if is_needed { message.clone() } else { std::mem::take(message) };
+            sent.message_expiry_s = life_s;
+            match outlet.send(sent) {
+                Ok(pending) => *leg = Leg::Pending(pending),
+                Err(returned) => match failure(&returned.1) {
+                    Some(reason) => {
+                        tracing::debug!(%reason, error = %returned.1, "a message cannot be forwarded");
+                        *leg = Leg::Done;
+                        known.worsen(Known::Failed(reason));
+                    }
+                    None => {
+                        if !is_needed {
+                            *message = returned.0;
+                            message.message_expiry_s = given_life_s;
+                        }
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    /// Whether nothing is on its way.
     fn poll<O: Outlet<Pending = P>>(&mut self, outlets: &[O], context: &mut Context<'_>) -> bool {
-        let Self { first, pending, known, .. } = self;
-        let all = std::iter::once(first).chain(pending.iter_mut()).zip(outlets);
+        let Self { first, rest, known, .. } = self;
         let mut is_known = true;
-        for (slot, outlet) in all {
-            let Some(delivery) = slot else { continue };
+        for (leg, outlet) in std::iter::once(first).chain(rest).zip(outlets) {
+            let Leg::Pending(delivery) = leg else { continue };
             match outlet.poll(delivery, context) {
                 Poll::Pending => is_known = false,
-                Poll::Ready(outcome) => {
-                    *slot = None;
-                    known.learn(outcome);
-                }
+                Poll::Ready(outcome) => *leg = known.learn(outcome),
             }
         }
         is_known
     }
 }
 
+/// The rest of a message's life: none when it is over, no number where it has no end.
+fn life_left(message: &Message, received_ms: u64) -> Option<Option<u32>> {
+    let Some(life_s) = message.message_expiry_s else { return Some(None) };
+    let waited_s = now_ms().saturating_sub(received_ms) / 1000;
+    let left_s = u64::from(life_s).saturating_sub(waited_s);
+    if left_s == 0 { None } else { Some(u32::try_from(left_s).ok()) }
+}
+
 impl Known {
-    /// One target's outcome.
-    fn learn(&mut self, outcome: Outcome) {
+    /// One target's outcome, and what is to be done about it.
+    fn learn<P>(&mut self, outcome: Outcome) -> Leg<P> {
         let failed = match outcome {
-            Ok(reason) if reason.is_error() => Self::Failed(FailReason::Refused),
-            Ok(_) => return,
+            Ok(reason) if !reason.is_error() => return Leg::Done,
+            Ok(_) => Self::Failed(FailReason::Refused),
             Err(Error::Expired) => Self::Dropped(DropReason::Expired),
-            Err(error) => Self::Failed(failure(&error).unwrap_or(FailReason::Target)),
+            // It will not come back.
+            Err(Error::Gone) => Self::Failed(FailReason::Target),
+            Err(error) => match failure(&error) {
+                Some(reason) => Self::Failed(reason),
+                None => return Leg::Unsent,
+            },
         };
         self.worsen(failed);
+        Leg::Done
     }
 
     /// A target that may not have it counts for more than one that does not want it: no acknowledgement.

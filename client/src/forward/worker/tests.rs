@@ -200,14 +200,14 @@ fn every_target_must_have_it() {
 
 #[test]
 fn what_fails_is_counted_and_acknowledged_unless_the_target_may_want_it() {
-    let temporary = || Err(Error::SessionLost);
+    let gone = || Err(Error::Gone);
     let refused = || Ok(ReasonCode::NotAuthorized);
     for (outcomes, reason, acknowledged) in [
         ([refused(), Ok(ReasonCode::Success)], FailReason::Refused, true),
         ([Ok(ReasonCode::Success), refused()], FailReason::Refused, true),
-        ([temporary(), refused()], FailReason::Target, false),
-        ([refused(), temporary()], FailReason::Target, false),
-        ([Err(Error::Gone), Ok(ReasonCode::Success)], FailReason::Target, false),
+        ([gone(), refused()], FailReason::Target, false),
+        ([refused(), gone()], FailReason::Target, false),
+        ([gone(), Ok(ReasonCode::Success)], FailReason::Target, false),
         (
             [Err(Error::TooLarge { bytes: 2, bytes_max: 1 }), Ok(ReasonCode::Success)],
             FailReason::TooLarge,
@@ -228,6 +228,33 @@ fn what_fails_is_counted_and_acknowledged_unless_the_target_may_want_it() {
             "{outcomes:?}"
         );
         assert_eq!(stage.acknowledged().len(), usize::from(acknowledged), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn what_a_target_refuses_for_now_or_loses_is_sent_again() {
+    for outcome in [Err(Error::SessionLost), Err(Error::Refused(ReasonCode::QuotaExceeded))] {
+        let mut stage = Stage::new(2, 10, plain());
+        stage.receive(&["a", "b"]);
+        stage.work();
+        for target in &stage.targets {
+            target.settle(1, Ok(ReasonCode::Success));
+        }
+        stage.targets[0].settle(0, Ok(ReasonCode::Success));
+        stage.targets[1].settle(0, outcome);
+        stage.work();
+        // Not at once, and those behind it wait.
+        assert_eq!(stage.targets[1].payloads(), ["a", "b"]);
+        assert_eq!(stage.acknowledged(), [0; 0]);
+        assert!(stage.worker.again_at.is_some_and(|at| at > Instant::now() - AGAIN));
+        stage.worker.again_at = Some(Instant::now());
+        stage.work();
+        assert_eq!(stage.targets[0].payloads(), ["a", "b"]);
+        assert_eq!(stage.targets[1].payloads(), ["a", "b", "a"]);
+        stage.targets[1].settle(2, Ok(ReasonCode::Success));
+        stage.work();
+        assert_eq!(stage.acknowledged(), [1, 2]);
+        assert_eq!(stage.stats().sent, 2);
     }
 }
 
