@@ -39,8 +39,19 @@ pub struct Store {
     log_options: LogOptions,
     reports: Vec<String>,
     resharded: Option<Resharded>,
-    /// Gives the lock back when it is closed.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// Keeps other processes out as long as it lives.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file would not do while a child that was just forked has it, too, until it runs its own
+        // program.
+        let _ = self.0.unlock();
+    }
 }
 
 /// What was found when the number of shards changed.
@@ -237,7 +248,7 @@ fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path) -> Result<Lock, StoreError> {
     let open =
         || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
     let mut file = open().map_err(|source| unusable(path, source))?;
@@ -250,7 +261,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
     // For the message that another process gives; the lock holds without.
     let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Whether some process has the store open, and which if it said.

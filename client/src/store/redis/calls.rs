@@ -242,14 +242,22 @@ impl Calls {
 fn is_passing(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse => true,
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            ServerErrorKind::BusyLoading
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-        ),
+        // A transaction has one for each command that was refused.
+        ErrorKind::Server(_) => error
+            .clone()
+            .into_server_errors()
+            .is_some_and(|errors| errors.iter().all(|(_, error)| error.kind().is_some_and(is_passing_kind))),
         // Another crate's, and open: what is not known to pass does not.
         _ => false,
     }
+}
+
+fn is_passing_kind(kind: ServerErrorKind) -> bool {
+    matches!(
+        kind,
+        ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+    )
 }
