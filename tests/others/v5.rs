@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringmq::client::{Error, Message, MessageProperties, RecvError, RouteOptions, Session, Status, Version};
 use ringmq::{QoS, ReasonCode};
 
-use crate::broker::{Broker, Kind, Setup};
+use crate::broker::{Ability, Broker, Kind, Setup, able};
 use crate::proxy::Proxy;
 use crate::{DEADLINE, kept, manager, number, numbered, session, session_at, wait_for};
 
@@ -111,28 +111,35 @@ fn no_more_is_under_way_than_the_receive_maximum() {
         delivery.wait(DEADLINE).unwrap();
     }
     assert!((2..=5).contains(&network.most_under_way()), "{}", network.most_under_way());
-
-    // The other way: the broker waits for acknowledgements of the program's.
-    let reader = manager.add(session("reader", &broker, V).receive_maximum(3).manual_acks()).unwrap();
-    ready(&reader);
-    let listener = reader.listen("m").unwrap();
-    listener.wait_subscribed(DEADLINE).unwrap();
-    let writer = manager.add(session("other", &broker, V)).unwrap();
-    ready(&writer);
-    for n in 0..10 {
-        writer.publish(numbered("m", n, QoS::AtLeastOnce)).unwrap().wait(DEADLINE).unwrap();
-    }
-    // At QoS 0 it waits for nothing, so that it overtakes what does.
-    writer.publish(numbered("m", 99, QoS::AtMostOnce)).unwrap().wait(DEADLINE).unwrap();
-    let mut held: Vec<_> = (0..3).map(|_| listener.recv(DEADLINE).unwrap()).collect();
-    assert_eq!(held.iter().map(|message| number(message)).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!(number(&listener.recv(DEADLINE).unwrap()), 99);
-    for n in 3..10 {
-        held.remove(0).ack();
-        held.push(listener.recv(DEADLINE).unwrap());
-        assert_eq!(number(held.last().unwrap()), n);
-    }
     manager.shutdown(DEADLINE).unwrap();
+}
+
+#[test]
+fn the_broker_waits_for_acknowledgements_of_the_program() {
+    for kind in able(Ability::MindsReceiveMaximum) {
+        let broker = Broker::new(kind);
+        let manager = manager();
+        let reader = manager.add(session("reader", &broker, V).receive_maximum(3).manual_acks()).unwrap();
+        ready(&reader);
+        let listener = reader.listen("m").unwrap();
+        listener.wait_subscribed(DEADLINE).unwrap();
+        let writer = manager.add(session("other", &broker, V)).unwrap();
+        ready(&writer);
+        for n in 0..10 {
+            writer.publish(numbered("m", n, QoS::AtLeastOnce)).unwrap().wait(DEADLINE).unwrap();
+        }
+        // At QoS 0 it waits for nothing, so that it overtakes what does.
+        writer.publish(numbered("m", 99, QoS::AtMostOnce)).unwrap().wait(DEADLINE).unwrap();
+        let mut held: Vec<_> = (0..3).map(|_| listener.recv(DEADLINE).unwrap()).collect();
+        assert_eq!(held.iter().map(|message| number(message)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(number(&listener.recv(DEADLINE).unwrap()), 99);
+        for n in 3..10 {
+            held.remove(0).ack();
+            held.push(listener.recv(DEADLINE).unwrap());
+            assert_eq!(number(held.last().unwrap()), n);
+        }
+        manager.shutdown(DEADLINE).unwrap();
+    }
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::broker::{Broker, Setup};
 use crate::pki::Pki;
 use crate::{DEADLINE, manager, session_at, wait_for};
 
+/// Mosquitto 2.0.11 does not start with listeners for WebSocket alone.
+const WEBSOCKET: &str = "protocol websockets\nlistener PLAIN 127.0.0.1\n";
+
 const SECURE: &str = "listener PORT 127.0.0.1\nallow_anonymous true\n\
                       cafile $/ca.pem\ncertfile $/server.pem\nkeyfile $/server.key\n";
 
@@ -48,8 +51,8 @@ fn tls_and_websocket() {
     let pki = Pki::new();
     for (scheme, lines) in [
         ("mqtts", SECURE.to_owned()),
-        ("ws", "listener PORT 127.0.0.1\nallow_anonymous true\nprotocol websockets\n".to_owned()),
-        ("wss", format!("{SECURE}protocol websockets\n")),
+        ("ws", format!("listener PORT 127.0.0.1\nallow_anonymous true\n{WEBSOCKET}")),
+        ("wss", format!("{SECURE}{WEBSOCKET}")),
     ] {
         let broker = start(&pki, &lines);
         let manager = manager();
@@ -65,24 +68,27 @@ fn tls_and_websocket() {
 }
 
 #[test]
-fn a_server_that_cannot_be_trusted_is_refused_for_good() {
+fn a_server_that_cannot_be_trusted_is_refused() {
     let pki = Pki::new();
     let broker = start(&pki, SECURE);
     pki.expire_server();
     let expired = start(&pki, SECURE);
     let manager = manager();
     for (name, broker, tls, word) in [
-        ("foreign", &broker, Tls::ca_file(pki.path("foreign-ca.pem")), "UnknownIssuer"),
+        ("foreign", &broker, Tls::ca_file(pki.path("foreign-ca.pem")), "certificate is refused"),
         ("name", &broker, trusting(&pki).server_name("elsewhere"), "elsewhere"),
         ("expired", &expired, trusting(&pki), "expired"),
     ] {
+        let events = manager.events();
         let session = manager.add(secure(name, broker, tls)).unwrap();
-        let error = session.wait(DEADLINE).unwrap_err();
-        assert!(matches!(error, Error::Connect(ConnectError::Transport { .. })), "{error:?}");
+        let lost = wait_for(&events, name, |kind| matches!(kind, EventKind::Disconnected { .. }));
+        let EventKind::Disconnected { why: Some(error) } = lost.kind else { panic!("{lost:?}") };
+        assert!(matches!(error, ConnectError::Transport { .. }), "{error:?}");
         assert!(!error.is_temporary(), "{error}");
         let text = error.to_string();
         assert!(text.to_lowercase().contains(&word.to_lowercase()), "{name}: {text:?} must say {word:?}");
-        assert_eq!(session.status(), Status::Failed);
+        // The broker may get another certificate, so it is tried again, as often as the backoff says.
+        assert_ne!(session.status(), Status::Failed);
     }
     manager.shutdown(DEADLINE).unwrap();
 }

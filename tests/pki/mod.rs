@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
 
 /// A folder of PEM files, gone when its value is:
@@ -42,8 +42,10 @@ impl Authority {
 
     fn issue_until(&self, names: &[&str], year: i32) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
         params.not_after = date_time_ymd(year, 1, 1);
+        // Else it would have the authority's own name, and OpenSSL take it for its own issuer.
+        params.distinguished_name.push(DnType::CommonName, names[0].as_str());
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
