@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
 
 /// A folder of PEM files, gone when its value is:
@@ -15,7 +15,10 @@ use rcgen::{
 ///   `client.pem` and `client.key`: a client that it knows; `crl.pem`: what it revoked, which is nothing.
 /// - `foreign-ca.pem`, `foreign.pem`, `foreign.key`: another authority, and a client of its.
 /// - `other.key`: a key of no certificate; `text`: no PEM.
-pub struct Pki(PathBuf);
+pub struct Pki {
+    folder: PathBuf,
+    ours: Authority,
+}
 
 struct Authority {
     pem: String,
@@ -34,8 +37,15 @@ impl Authority {
 
     /// A certificate and its key.
     fn issue(&self, names: &[&str]) -> (String, String) {
+        self.issue_until(names, 2100)
+    }
+
+    fn issue_until(&self, names: &[&str], year: i32) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        // Else it would have the authority's own name, and OpenSSL take it for its own issuer.
+        params.distinguished_name.push(DnType::CommonName, names[0].as_str());
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
@@ -57,13 +67,13 @@ impl Pki {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ringmq-pki-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let pki = Self(std::env::temp_dir().join(name));
-        std::fs::create_dir(&pki.0).unwrap();
         let (ours, theirs) = (Authority::new(), Authority::new());
-        pki.write("ca.pem", &ours.pem);
-        pki.write_pair("server", ours.issue(&["localhost", "127.0.0.1"]));
-        pki.write_pair("client", ours.issue(&["client"]));
-        pki.write("crl.pem", &ours.revokes_nothing());
+        let pki = Self { folder: std::env::temp_dir().join(name), ours };
+        std::fs::create_dir(&pki.folder).unwrap();
+        pki.write("ca.pem", &pki.ours.pem);
+        pki.write_pair("server", pki.ours.issue(&["localhost", "127.0.0.1"]));
+        pki.write_pair("client", pki.ours.issue(&["client"]));
+        pki.write("crl.pem", &pki.ours.revokes_nothing());
         pki.write("foreign-ca.pem", &theirs.pem);
         pki.write_pair("foreign", theirs.issue(&["foreign"]));
         pki.write("other.key", &KeyPair::generate().unwrap().serialize_pem());
@@ -78,7 +88,7 @@ impl Pki {
 
     /// Puts a file there, or another in its place.
     pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
+        std::fs::write(self.folder.join(name), text).unwrap();
     }
 
     /// Gives the server another certificate of the same authority's kind, from an authority of its own.
@@ -88,12 +98,22 @@ impl Pki {
         self.write_pair("server", authority.issue(&["localhost", "127.0.0.1"]));
     }
 
+    /// Gives the server a certificate of the same authority that was good until 2021.
+    pub fn expire_server(&self) {
+        self.write_pair("server", self.ours.issue_until(&["localhost", "127.0.0.1"], 2021));
+    }
+
+    /// Puts another certificate that the authority issued for a client in the place of this one.
+    pub fn reissue_as_client(&self, name: &str) {
+        self.write_pair(name, self.ours.issue(&["client"]));
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.folder.join(name)
     }
 
     pub fn folder(&self) -> String {
-        Path::new(&self.0).display().to_string()
+        Path::new(&self.folder).display().to_string()
     }
 
     /// A text with the folder in place of `$`.
@@ -104,6 +124,6 @@ impl Pki {
 
 impl Drop for Pki {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

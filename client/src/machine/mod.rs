@@ -38,6 +38,7 @@ use ringmq_turn::Outbox;
 use crate::auth::{AuthError, Exchange};
 use crate::error::Error;
 use crate::link::{Outcome, Publication, Restored, StoreChange};
+use crate::message::Message;
 use crate::options::SessionOptions;
 use aliases::{AliasesIn, AliasesOut};
 use alive::Clock;
@@ -289,7 +290,11 @@ impl<T: Default> Machine<T> {
         for wanted in restored.subscriptions {
             machine.subscriptions.restore(wanted);
         }
-        for (number, message, is_released) in restored.publications {
+        for (number, mut message, is_released) in restored.publications {
+            if is_released {
+                // A store need not keep more of it.
+                message = Message { qos: QoS::ExactlyOnce, ..Message::default() };
+            }
             let publication =
                 Publication { message, number: Some(number), since_ms: 0, delivery: T::default() };
             // Those beyond were not sent yet: there was no id for them.

@@ -265,14 +265,15 @@ impl<T> Machine<T> {
         Ok(())
     }
 
-    /// The server has a QoS 2 message: its content is not needed any more.
+    /// The server has a QoS 2 message. Its content stays, in case the server loses the session: some publish a message
+    /// only when PUBREL comes (MQTT 3.1.1 section 4.3.3, method A). In a store it does not.
     fn received_by_server<S: Sink<Delivery = T>>(&mut self, at: usize, sink: &mut S) {
         let number = self.window.number_at(at);
         let flight = self.window.at(at);
         let publication = flight.publication.as_mut().expect("what is not done has one");
-        publication.message = Message { qos: QoS::ExactlyOnce, ..Message::default() };
         match sink.store(StoreChange::Released(number)) {
             Some(change) => {
+                publication.message = Message { qos: QoS::ExactlyOnce, ..Message::default() };
                 flight.stage = Stage::Storing;
                 self.storing.push_back((change, number));
             }
@@ -356,7 +357,8 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server does not know the session. What it had received it has published. [MQTT-4.3.3-11]
+    /// The server does not know the session. What is in flight is new to it, also what it had received: whether it has
+    /// published that is not known. What has no content any more is taken for published. [MQTT-4.3.3-11]
     fn lose_flights<S: Sink<Delivery = T>>(&mut self, sink: &mut S) {
         let fails = match self.options.lost_session {
             crate::options::LostSession::Resend => false,
@@ -364,10 +366,17 @@ impl<T> Machine<T> {
         };
         // From the end, since places move when the first ones go.
         for at in (0..self.window.len()).rev() {
-            let outcome = match self.window.at(at).stage {
-                Stage::Storing | Stage::Release => Ok(ReasonCode::Success),
-                Stage::Publish if fails => Err(Error::SessionLost),
-                Stage::Publish | Stage::Done => continue,
+            let flight = self.window.at(at);
+            let has_content =
+                flight.publication.as_ref().is_some_and(|publication| !publication.message.topic.is_empty());
+            let outcome = match flight.stage {
+                Stage::Done => continue,
+                Stage::Storing | Stage::Release if !has_content => Ok(ReasonCode::Success),
+                Stage::Publish | Stage::Storing | Stage::Release if fails => Err(Error::SessionLost),
+                Stage::Publish | Stage::Storing | Stage::Release => {
+                    flight.stage = Stage::Publish;
+                    continue;
+                }
             };
             let publication = self.window.finish(at);
             self.complete(publication, outcome, sink);
