@@ -142,7 +142,7 @@ impl<'a> Bench<'a> {
                 let _ = wait.recv();
                 Ok(())
             });
-            let mut take = || -> Result<(Duration, u64, u64), Failure> {
+            let take = || -> Result<(Duration, u64, u64), Failure> {
                 let mut batch = Vec::new();
                 let mut count = 0;
                 while count < self.messages {

@@ -96,6 +96,10 @@ pub struct RuntimeConfig {
     /// How long a shard that was busy just now looks for work before it sleeps, in microseconds. More
     /// latency spared, more CPU spent; above 50 pays rarely. Default 0.
     pub spin_us: u32,
+    /// How long a shard that is woken in quick succession waits for more to come before its next turn, in
+    /// microseconds: fewer and larger turns, for this much latency under load. A shard that slept longer than
+    /// this is woken by the first thing that comes. Default 0.
+    pub gather_us: u32,
     /// What `Io::backlog_high_bytes` is set to. Default 256 KiB.
     pub backlog_high_bytes: usize,
     /// What `Io::backlog_low_bytes` is set to. Default 64 KiB.
@@ -136,6 +140,7 @@ impl Default for RuntimeConfig {
             lane_messages_max: 4096,
             commands_max: 1024,
             spin_us: 0,
+            gather_us: 0,
             backlog_high_bytes: 256 * 1024,
             backlog_low_bytes: 64 * 1024,
             linger_ms: 5_000,
@@ -190,6 +195,8 @@ impl RuntimeConfig {
 /// Connections beyond [`RuntimeConfig::connections_max`] that are opened, so that they can be told why
 /// they are turned away.
 pub(crate) const OVER_LIMIT_MAX: usize = 64;
+/// With so many completions a shard does not wait for more before its next turn.
+pub(crate) const GATHERED_COMPLETIONS: usize = 64;
 /// How long accepting rests after the process or the system ran out of descriptors.
 pub(crate) const ACCEPT_REST_MS: u64 = 100;
 /// The size of one receive buffer.

@@ -10,7 +10,7 @@ use ringmq_turn::{
 };
 
 use crate::accept::Accepting;
-use crate::config::RuntimeConfig;
+use crate::config::{GATHERED_COMPLETIONS, RuntimeConfig};
 use crate::conn::Conns;
 use crate::dial::Dials;
 use crate::listen::Listener;
@@ -95,6 +95,8 @@ pub(crate) struct Driver<C: Core> {
     /// When closing connections are cut, soonest first.
     pub(crate) lingering: VecDeque<(u64, ConnId)>,
     on_event: OnEvent<C::Event>,
+    /// When it last woke up, if it gathers.
+    woke_at: Option<Instant>,
     events: Vec<C::Event>,
     syncs: Vec<Option<(SyncRequest, Instant)>>,
     syncs_free: Vec<usize>,
@@ -133,6 +135,7 @@ impl<C: Core> Driver<C> {
             greeting: VecDeque::new(),
             lingering: VecDeque::new(),
             on_event: parts.on_event,
+            woke_at: None,
             events: Vec::new(),
             syncs: Vec::new(),
             syncs_free: Vec::new(),
@@ -329,9 +332,24 @@ impl<C: Core> Driver<C> {
         parking.announce();
         if !self.has_company() && !self.mesh.wait_for_room(self.io.full_lanes()) {
             let left = |at: u64| Duration::from_millis(at.saturating_sub(self.io.now.mono_ms));
-            self.ring.sleep(self.wake_at_ms().map(left));
+            let left = self.wake_at_ms().map(left);
+            if let Some(gather) = self.gather_time() {
+                self.ring.sleep(GATHERED_COMPLETIONS, Some(left.map_or(gather, |left| left.min(gather))));
+            }
+            if !self.ring.has_completions() {
+                self.ring.sleep(1, left);
+            }
         }
         parking.awake();
+        if self.config.gather_us > 0 {
+            self.woke_at = Some(Instant::now());
+        }
+    }
+
+    /// How long to wait for more before the next turn, when the last wake-up was just now.
+    fn gather_time(&self) -> Option<Duration> {
+        let gather = Duration::from_micros(u64::from(self.config.gather_us));
+        self.woke_at.filter(|woke_at| woke_at.elapsed() < gather).map(|_| gather)
     }
 
     /// Somebody rang: what they left is found in the lanes and queues.

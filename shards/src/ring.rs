@@ -253,12 +253,12 @@ impl Ring {
         }
     }
 
-    /// Submits everything and sleeps until something completes, or the time is over.
-    pub fn sleep(&mut self, time: Option<Duration>) {
+    /// Submits everything and sleeps until `count` requests complete, or the time is over.
+    pub fn sleep(&mut self, count: usize, time: Option<Duration>) {
         let timespec = time.map(Timespec::from);
         let arguments = SubmitArgs::new();
         let arguments = timespec.as_ref().map_or(arguments, |timespec| arguments.timespec(timespec));
-        if let Err(error) = self.uring.submitter().submit_with_args(1, &arguments) {
+        if let Err(error) = self.uring.submitter().submit_with_args(count, &arguments) {
             let code = error.raw_os_error();
             let fine = matches!(code, Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY));
             assert!(fine, "the kernel refuses to wait: {error}");
