@@ -290,8 +290,9 @@ impl SessionBuilder {
         self
     }
 
-    /// Messages sent and not acknowledged, 1 to 61,439; the broker's Receive Maximum bounds them too. Default
-    /// 4,096.
+    /// Messages sent and not acknowledged, 1 to 61,439; the broker's Receive Maximum (MQTT 5) bounds them too.
+    /// Default 1,000: brokers of MQTT 3 cannot say how many they take, and mosquitto drops what is beyond its
+    /// `max_queued_messages` of 1,000.
     pub fn inflight_messages_max(mut self, max: u16) -> Self {
         self.options.inflight_messages_max = max;
         self

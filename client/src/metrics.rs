@@ -23,7 +23,7 @@ pub struct Counts {
     pub messages_received: u64,
     /// Bytes of packets written.
     pub bytes_sent: u64,
-    /// Bytes of packets received.
+    /// Bytes of topics and payloads received.
     pub bytes_received: u64,
     /// Connections that failed or were lost, publications and subscriptions that were refused.
     pub errors: u64,

@@ -127,7 +127,7 @@ impl SessionOptions {
             lost_session: LostSession::Resend,
             queue_messages_max: 10_000,
             offline_messages_max: 1_000,
-            inflight_messages_max: 4_096,
+            inflight_messages_max: 1_000,
             packet_bytes_max: 16 * 1024 * 1024,
             receive_maximum: u16::MAX,
             topic_alias_maximum: 16,

@@ -34,7 +34,7 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
 }
 
 /// What brokers send packet by packet is taken in several at a time, at rates where each would else wake the
-/// I/O thread: a third of the cost, for this much latency.
+/// I/O thread, for this much latency.
 const GATHER_US: u32 = 50;
 /// Connections that all sessions of a manager may have; the system's limit on open files comes first.
 const CONNECTIONS_MAX: usize = 1_000_000;
