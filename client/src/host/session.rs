@@ -171,4 +171,4 @@ impl Glue {
 }
 
 /// Thousands of them are idle.
-const _: () = assert!(size_of::<Session>() <= 664);
+const _: () = assert!(size_of::<Session>() <= 568);
