@@ -91,6 +91,6 @@ pub trait Exchange: Send + fmt::Debug {
 pub(crate) enum CredentialsSource {
     #[default]
     None,
-    Fixed(Credentials),
+    Fixed(Box<Credentials>),
     Provider(Arc<dyn CredentialsProvider>),
 }

@@ -417,7 +417,7 @@ impl SessionBuilder {
                 "MQTT 3 wants a user(), MQTT 5 does not",
             ));
         }
-        Ok(CredentialsSource::Fixed(fixed))
+        Ok(CredentialsSource::Fixed(Box::new(fixed)))
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct FarEnds {
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     /// In the order of the addresses.
-    pub peers: Vec<PeerId>,
+    pub peers: Arc<[PeerId]>,
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -77,6 +77,7 @@ impl FarEnds {
         let mut tables = self.tables();
         let tables = &mut *tables;
         let mut lease = Lease::default();
+        let mut peers = Vec::with_capacity(addresses.len());
         let mut client = None;
         if addresses.iter().any(Address::speaks_tls) {
             let (kept, loaded) = tables.load(tls)?;
@@ -101,8 +102,9 @@ impl FarEnds {
                     vacant.insert(Registered { id, used: 1 }).id
                 }
             };
-            lease.peers.push(id);
+            peers.push(id);
         }
+        lease.peers = Arc::from(peers);
         Ok(lease)
     }
 
@@ -110,14 +112,14 @@ impl FarEnds {
     pub fn release(&self, lease: &mut Lease) {
         let mut tables = self.tables();
         let tables = &mut *tables;
-        for id in std::mem::take(&mut lease.peers) {
-            let Some(key) = tables.keys.get(&id) else { continue };
+        for id in &*std::mem::take(&mut lease.peers) {
+            let Some(key) = tables.keys.get(id) else { continue };
             let Some(peer) = tables.peers.get_mut(key) else { continue };
             peer.used -= 1;
             if peer.used == 0 {
                 tables.peers.remove(key);
-                tables.keys.remove(&id);
-                self.driver.remove_peer(id);
+                tables.keys.remove(id);
+                self.driver.remove_peer(*id);
             }
         }
         if let Some(tls) = lease.tls.take()

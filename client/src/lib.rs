@@ -59,7 +59,7 @@ pub use link::Overflow;
 pub use manager::{AllReady, Manager, WeakManager};
 pub use message::{Message, MessageProperties, Received, Topic};
 pub use metrics::{Counts, ManagerMetrics, Metrics, Rates};
-pub use options::{Backoff, LostSession, SessionOptions, Will};
+pub use options::{Backoff, LostSession, Will};
 pub use request::{REQUESTS_MAX, RequestStats, Responder};
 pub use ringmq_codec::{PacketId, QoS, ReasonCode, RetainHandling, SubscriptionOptions, Version};
 pub use routes::{Listener, Messages, Route, RouteOptions};

@@ -124,7 +124,7 @@ pub struct Acknowledgement {
 #[derive(Debug, Default)]
 pub(crate) struct Begin {
     /// One for each address of the options, registered with the runtime.
-    pub peers: Vec<PeerId>,
+    pub peers: Arc<[PeerId]>,
     /// What its store kept.
     pub restored: Restored,
     /// It is not to connect before [`Request::Connect`].

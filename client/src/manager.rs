@@ -21,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::link::{Begin, Mailbox, Outgoing, Request, SessionId, SessionMetrics, SessionShared, Target};
 use crate::message::{Message, Received};
 use crate::metrics::{Counts, Exporter, Exposition, ManagerMetrics, Meter, export_manager, export_session};
+use crate::options::Commons;
 use crate::routes::{HandlerTarget, Listener, ListenerTarget, Route, RouteOptions, Routes, Scope};
 use crate::session::{Session, SessionInner, State};
 use crate::status::Status;
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub routes: Arc<Routes>,
     far_ends: FarEnds,
     stores: Stores,
+    commons: Mutex<Commons>,
     sessions: RwLock<Sessions>,
     /// Removed, and not yet gone.
     leaving: Gate<HashMap<SessionId, Session>>,
@@ -129,6 +131,7 @@ impl Manager {
             far_ends: FarEnds::new(Arc::clone(&driver)),
             driver,
             stores: Stores::default(),
+            commons: Mutex::default(),
             sessions: RwLock::default(),
             leaving: Gate::new(HashMap::new()),
             tally: Gate::new(Tally::default()),
@@ -425,13 +428,14 @@ impl Inner {
 
     /// Makes a session, and what its core begins with.
     fn make(self: &Arc<Self>, plan: Plan) -> Result<(Session, Begin), Error> {
-        let Plan { options, addresses, tls, sources, is_paused } = plan;
+        let Plan { mut options, addresses, tls, sources, is_paused } = plan;
+        self.commons.lock().unwrap_or_else(PoisonError::into_inner).share(&mut options);
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let mailboxes = self.driver.mailboxes();
         let mailbox: Arc<Mailbox> = Arc::clone(&mailboxes[id.0 as usize % mailboxes.len()]);
         let mut begin = Begin { is_paused, ..Begin::default() };
         let mut lease = self.far_ends.lease(&addresses, &tls, &sources)?;
-        begin.peers.clone_from(&lease.peers);
+        begin.peers = Arc::clone(&lease.peers);
         let mut store = None;
         if let Some(kept) = &options.store {
             let opened = self

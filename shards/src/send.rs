@@ -6,6 +6,9 @@ use crate::conn::{Life, Receiving};
 use crate::driver::Driver;
 use crate::flight::Flight;
 
+/// A list with room for more sends is given back to the allocator.
+const SETTLED_KEPT_MAX: usize = 1024;
+
 impl<C: Core> Driver<C> {
     /// Sends what outboxes collected, at once where the kernel takes it.
     pub(crate) fn send_dirty(&mut self) {
@@ -58,6 +61,10 @@ impl<C: Core> Driver<C> {
                 // It may go now.
                 self.ready.push(id);
             }
+        }
+        if settled.capacity() > SETTLED_KEPT_MAX {
+            // After thousands of connections were opened at once, say.
+            settled = Vec::new();
         }
         self.lists.settled = settled;
     }

@@ -100,7 +100,7 @@ fn every_option_reaches_the_session() {
     assert_eq!(plan.sources.len(), 1);
     assert_eq!(&*options.client_id, "other");
     assert!(
-        matches!(options.credentials, CredentialsSource::Fixed(login) if login == Credentials::new("u", "p"))
+        matches!(&options.credentials, CredentialsSource::Fixed(login) if **login == Credentials::new("u", "p"))
     );
     assert!(
         !options.clean_start && !options.reconnect && !options.resume_subscriptions && options.manual_acks

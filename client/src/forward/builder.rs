@@ -324,9 +324,10 @@ mod tests {
     use super::*;
 
     fn ends(versions: [Version; 2], addresses: [&str; 2]) -> [SessionOptions; 2] {
-        let make = |version, address: &str| SessionOptions {
-            version,
-            ..SessionOptions::new("s".into(), vec![address.into()])
+        let make = |version, address: &str| {
+            let mut options = SessionOptions::new("s".into(), vec![address.into()]);
+            options.version = version;
+            options
         };
         [make(versions[0], addresses[0]), make(versions[1], addresses[1])]
     }

@@ -27,7 +27,7 @@ impl Host {
         match &glue.shared.options.credentials {
             CredentialsSource::None => self.dial(slot, Credentials::default(), until_ms, io),
             CredentialsSource::Fixed(credentials) => {
-                let credentials = credentials.clone();
+                let credentials = (**credentials).clone();
                 self.dial(slot, credentials, until_ms, io);
             }
             CredentialsSource::Provider(_) => {

@@ -11,6 +11,9 @@ use crate::link::{Begin, Request, SessionId, SessionShared};
 use crate::machine::Machine;
 use crate::status::Happening;
 
+/// A list with room for more requests is given back to the allocator.
+const REQUESTS_KEPT_MAX: usize = 1024;
+
 impl Host {
     /// Does what is asked for in the mailbox.
     pub(super) fn take_requests(&mut self, io: &mut HostIo) {
@@ -18,6 +21,10 @@ impl Host {
         self.mailbox.take(&mut requests);
         for request in requests.drain(..) {
             self.request(request, io);
+        }
+        if requests.capacity() > REQUESTS_KEPT_MAX {
+            // After thousands of sessions were added at once, say.
+            requests = Vec::new();
         }
         self.requests = requests;
     }

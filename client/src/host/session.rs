@@ -45,7 +45,7 @@ pub(super) struct Counts {
 pub(super) struct Glue {
     pub shared: Arc<SessionShared>,
     /// One for each address.
-    pub peers: Box<[PeerId]>,
+    pub peers: Arc<[PeerId]>,
     pub state: State,
     pub timer: Option<(TimerId, u64)>,
     /// For the connection that is being opened.
@@ -81,11 +81,11 @@ pub(super) struct Session {
 }
 
 impl Glue {
-    pub fn new(shared: Arc<SessionShared>, peers: Vec<PeerId>) -> Self {
+    pub fn new(shared: Arc<SessionShared>, peers: Arc<[PeerId]>) -> Self {
         assert!(!peers.is_empty(), "a session has an address at least");
         Self {
             shared,
-            peers: peers.into(),
+            peers,
             state: State::Stopped { by_program: false },
             timer: None,
             credentials: None,
@@ -171,4 +171,4 @@ impl Glue {
 }
 
 /// Thousands of them are idle.
-const _: () = assert!(size_of::<Session>() <= 664);
+const _: () = assert!(size_of::<Session>() <= 568);

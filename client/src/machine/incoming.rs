@@ -50,15 +50,30 @@ pub(super) enum Novelty {
 /// [MQTT-4.6.0-3]
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    owed: VecDeque<Owed>,
-    taken: HashMap<PacketId, Taken, FixedState>,
-    /// PUBCOMPs that wait for the store.
-    completions: VecDeque<(u64, PacketId)>,
+    /// Absent while there is nothing in it; most messages never come here.
+    waiting: Option<Box<Waiting>>,
     /// How many count against our Receive Maximum.
     open: u32,
 }
 
+/// What waits for something.
+#[derive(Debug, Default)]
+struct Waiting {
+    owed: VecDeque<Owed>,
+    taken: HashMap<PacketId, Taken, FixedState>,
+    /// PUBCOMPs that wait for the store.
+    completions: VecDeque<(u64, PacketId)>,
+}
+
 impl Incoming {
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    fn owed(&self) -> impl Iterator<Item = &Owed> {
+        self.waiting.iter().flat_map(|waiting| &waiting.owed)
+    }
+
     /// How many count against our Receive Maximum.
     pub fn open(&self) -> u32 {
         self.open
@@ -66,12 +81,12 @@ impl Incoming {
 
     /// Enters a message of an earlier run.
     pub fn restore(&mut self, id: PacketId) {
-        self.taken.insert(id, Taken { is_here: false, is_posted: true });
+        self.waiting().taken.insert(id, Taken { is_here: false, is_posted: true });
     }
 
     /// Whether nothing stands before an acknowledgement.
     pub fn is_clear(&self) -> bool {
-        self.owed.is_empty()
+        self.owed().next().is_none()
     }
 
     /// A QoS 1 message came.
@@ -86,59 +101,63 @@ impl Incoming {
 
     /// A QoS 2 message came.
     pub fn take(&mut self, id: PacketId) -> Novelty {
-        let Some(taken) = self.taken.get_mut(&id) else {
-            self.taken.insert(id, Taken { is_here: true, is_posted: false });
+        let taken = &mut self.waiting().taken;
+        let Some(known) = taken.get_mut(&id) else {
+            taken.insert(id, Taken { is_here: true, is_posted: false });
             self.open += 1;
             return Novelty::New;
         };
-        if std::mem::replace(&mut taken.is_here, true) {
+        if std::mem::replace(&mut known.is_here, true) {
             return Novelty::Repeated;
         }
+        let is_posted = known.is_posted;
         self.open += 1;
-        Novelty::Again { is_posted: taken.is_posted }
+        Novelty::Again { is_posted }
     }
 
     /// A message under this id of an earlier connection is another one.
     pub fn forget_earlier(&mut self, id: PacketId) {
-        if self.taken.get(&id).is_some_and(|taken| !taken.is_here) {
-            self.taken.remove(&id);
+        if let Some(waiting) = &mut self.waiting
+            && waiting.taken.get(&id).is_some_and(|taken| !taken.is_here)
+        {
+            waiting.taken.remove(&id);
         }
     }
 
     /// The store is told of a message.
     pub fn posted(&mut self, id: PacketId) {
-        if let Some(taken) = self.taken.get_mut(&id) {
+        if let Some(taken) = self.waiting.as_mut().and_then(|waiting| waiting.taken.get_mut(&id)) {
             taken.is_posted = true;
         }
     }
 
     /// Puts an acknowledgement behind those that wait.
     pub fn owe(&mut self, id: PacketId, is_pubrec: bool, hold: Hold) {
-        self.owed.push_back(Owed { id, is_pubrec, hold });
+        self.waiting().owed.push_back(Owed { id, is_pubrec, hold });
     }
 
     /// Whether PUBREC for an id was not sent.
     pub fn owes_pubrec(&self, id: PacketId) -> bool {
-        self.owed.iter().any(|owed| owed.is_pubrec && owed.id == id)
+        self.owed().any(|owed| owed.is_pubrec && owed.id == id)
     }
 
     /// Whether the program holds back the acknowledgement for an id, and whether that is a PUBREC.
     pub fn is_held(&self, id: PacketId) -> Option<bool> {
         let held = |owed: &&Owed| owed.id == id && matches!(owed.hold, Hold::Program { .. });
-        self.owed.iter().find(held).map(|owed| owed.is_pubrec)
+        self.owed().find(held).map(|owed| owed.is_pubrec)
     }
 
     /// The program dealt with the message.
     pub fn acknowledge(&mut self, id: PacketId, hold: Hold) {
         let held = |owed: &&mut Owed| owed.id == id && matches!(owed.hold, Hold::Program { .. });
-        if let Some(owed) = self.owed.iter_mut().find(held) {
+        if let Some(owed) = self.waiting.iter_mut().flat_map(|waiting| &mut waiting.owed).find(held) {
             owed.hold = hold;
         }
     }
 
     /// The store has everything up to a change.
     pub fn stored(&mut self, up_to: u64) {
-        for owed in &mut self.owed {
+        for owed in self.waiting.iter_mut().flat_map(|waiting| &mut waiting.owed) {
             if matches!(owed.hold, Hold::Store(change) if change <= up_to) {
                 owed.hold = Hold::Turn;
             }
@@ -147,8 +166,7 @@ impl Incoming {
 
     /// The next acknowledgement that may be sent, and whether it is a PUBREC.
     pub fn pop(&mut self) -> Option<(PacketId, bool)> {
-        let owed = *self.owed.front().filter(|owed| owed.hold == Hold::Turn)?;
-        self.owed.pop_front();
+        let owed = self.waiting.as_mut()?.owed.pop_front_if(|owed| owed.hold == Hold::Turn)?;
         if !owed.is_pubrec {
             self.open -= 1;
         }
@@ -157,7 +175,7 @@ impl Incoming {
 
     /// The server released a message; whether it was taken.
     pub fn release(&mut self, id: PacketId) -> bool {
-        let taken = self.taken.remove(&id);
+        let taken = self.waiting.as_mut().and_then(|waiting| waiting.taken.remove(&id));
         if taken.is_some_and(|taken| taken.is_here) {
             self.open -= 1;
         }
@@ -166,56 +184,62 @@ impl Incoming {
 
     /// PUBCOMP waits for a change.
     pub fn owe_completion(&mut self, change: u64, id: PacketId) {
-        self.completions.push_back((change, id));
+        self.waiting().completions.push_back((change, id));
     }
 
     /// The next PUBCOMP that waited no longer than for this change.
     pub fn pop_completion(&mut self, up_to: u64) -> Option<PacketId> {
-        let (change, id) = *self.completions.front()?;
-        if change > up_to {
-            return None;
-        }
-        self.completions.pop_front();
-        Some(id)
+        let completions = &mut self.waiting.as_mut()?.completions;
+        completions.pop_front_if(|(change, _)| *change <= up_to).map(|(_, id)| id)
     }
 
     /// The connection ended. What the program has not dealt with comes again, and is new then.
     pub fn end(&mut self) {
-        for owed in self.owed.drain(..).filter(|owed| owed.is_pubrec) {
+        self.open = 0;
+        let Some(Waiting { owed, taken, completions }) = self.waiting.as_deref_mut() else { return };
+        for owed in owed.drain(..).filter(|owed| owed.is_pubrec) {
             if owed.hold == (Hold::Program { is_kept: false }) {
-                self.taken.remove(&owed.id);
+                taken.remove(&owed.id);
             }
         }
-        self.completions.clear();
-        self.taken.values_mut().for_each(|taken| taken.is_here = false);
-        self.open = 0;
+        completions.clear();
+        taken.values_mut().for_each(|taken| taken.is_here = false);
     }
 
     /// The store failed: what it was told may be lost.
     pub fn store_failed(&mut self) {
-        self.taken.values_mut().for_each(|taken| taken.is_posted = false);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.taken.values_mut().for_each(|taken| taken.is_posted = false);
+        }
     }
 
     /// The server remembers nothing; whether we did.
     pub fn forget(&mut self) -> bool {
-        !std::mem::take(&mut self.taken).is_empty()
+        self.waiting.as_mut().is_some_and(|waiting| !std::mem::take(&mut waiting.taken).is_empty())
     }
 
     #[cfg(test)]
     pub fn room(&self) -> usize {
-        self.owed.capacity() + self.taken.capacity() + self.completions.capacity()
+        self.waiting.as_ref().map_or(0, |waiting| {
+            1 + waiting.owed.capacity() + waiting.taken.capacity() + waiting.completions.capacity()
+        })
     }
 
     /// Gives memory back that is not used.
     pub fn shrink(&mut self) {
-        if self.owed.is_empty() {
-            self.owed = VecDeque::new();
+        let Some(Waiting { owed, taken, completions }) = self.waiting.as_deref_mut() else { return };
+        if owed.is_empty() && taken.is_empty() && completions.is_empty() {
+            self.waiting = None;
+            return;
         }
-        if self.completions.is_empty() {
-            self.completions = VecDeque::new();
+        if owed.is_empty() {
+            *owed = VecDeque::new();
         }
-        if self.taken.is_empty() {
-            self.taken = HashMap::default();
+        if completions.is_empty() {
+            *completions = VecDeque::new();
+        }
+        if taken.is_empty() {
+            *taken = HashMap::default();
         }
     }
 }

@@ -446,4 +446,4 @@ fn id_of<T>(publication: &Publication<T>) -> PacketId {
 }
 
 /// Many of them are idle.
-const _: () = assert!(size_of::<Machine<usize>>() <= 480);
+const _: () = assert!(size_of::<Machine<usize>>() <= 384);

@@ -106,10 +106,10 @@ fn options_are_in_the_connect() {
     );
     connects(
         |options| {
-            options.credentials = CredentialsSource::Fixed(Credentials {
+            options.credentials = CredentialsSource::Fixed(Box::new(Credentials {
                 user: Some("u".into()),
                 password: Some(Bytes::from_static(b"p")),
-            });
+            }));
         },
         "v5 id=s clean user=u pass=p",
     );
