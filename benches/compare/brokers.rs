@@ -11,6 +11,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How long a broker may take until it listens.
 const START_S_MAX: u64 = 10;
+/// How much is repeated of what a broker said that did not start.
+const SAID_CHARS_MAX: usize = 200;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A broker of the command line: NAME=COMMAND:PORT.
@@ -173,7 +175,12 @@ impl Broker {
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             let said = || {
                 let text = fs::read_to_string(&log).unwrap_or_default();
-                text.lines().last().unwrap_or("it said nothing").to_owned()
+                let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                if said.is_empty() {
+                    "it said nothing".to_owned()
+                } else {
+                    said.chars().take(SAID_CHARS_MAX).collect()
+                }
             };
             if let Ok(Some(status)) = running.child.try_wait() {
                 return Err(format!("it ended at once, with {status}: {}", said()));
@@ -188,7 +195,8 @@ impl Broker {
 
     fn command(&self, port: u16, is_v5: bool, folder: &Path) -> Result<Command, String> {
         let config = |text: String| {
-            let path = folder.join("config");
+            // rumqttd knows by the ending what it reads.
+            let path = folder.join("config.toml");
             fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             Ok::<_, String>(path)
         };
@@ -224,10 +232,12 @@ impl Broker {
     }
 }
 
-/// Its defaults, but for queues that hold what is sent and a log that costs nothing.
+/// Its defaults, but for queues that hold what is sent, as many in flight as windows have, and a log that costs
+/// nothing.
 fn mosquitto_config(port: u16) -> String {
     format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_type error\nmax_queued_messages 0\n\
+         max_inflight_messages 0\n\
          persistence false\n"
     )
 }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use ringmq_codec::{Ack, QoS};
 use ringmq_codec::{
     AckKind, ConnAck, Connect, Decoded, Frame, Packet, PacketId, PacketType, ReasonCode, Version,
@@ -17,6 +18,8 @@ use ringmq_shards::{ListenerConfig, RuntimeConfig, start};
 use ringmq_turn::{CloseReason, ConnId, ConnInfo, Core, Io, ShardId, SyncFailure, SyncTicket};
 
 const PACKET_BYTES_MAX: u32 = 1 << 20;
+/// From here on, bytes for several are copied once only.
+const SHARED_BYTES_MIN: usize = 4096;
 
 struct Conn {
     id: ConnId,
@@ -85,8 +88,12 @@ impl Floor {
             let to = self.hearers(&topic);
             self.conn(conn)?.to = Some(to);
         }
-        for &hearer in self.conn(conn)?.to.iter().flatten() {
-            io.outbox(hearer).put(packets);
+        let to = self.conn(conn)?.to.as_deref().unwrap_or_default();
+        if packets.len() < SHARED_BYTES_MIN || to.len() < 2 {
+            to.iter().for_each(|&hearer| io.outbox(hearer).put(packets));
+        } else {
+            let shared = Bytes::copy_from_slice(packets);
+            to.iter().for_each(|&hearer| io.outbox(hearer).put_shared(shared.clone()));
         }
         Ok(())
     }

@@ -163,7 +163,7 @@ impl Line {
             self.broker.clone(),
             self.cpu_cell(),
             ratio(self.cpu_ratio),
-            median.per_second.map_or_else(none, |per_second| rate(per_second)),
+            median.per_second.map_or_else(none, rate),
             ratio(self.rate_ratio),
             ns(median.p50_ns),
             ns(median.p99_ns),
