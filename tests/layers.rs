@@ -53,6 +53,12 @@ const LAYERS: &[Layer] = &[
         inside: &["ringmq-client", "ringmq-codec", "ringmq-shards", "ringmq-turn"],
         outside: None,
     },
+    // The programs that measure: nothing depends on it.
+    Layer {
+        name: "ringmq-benches",
+        inside: &["ringmq-codec", "ringmq-loadgen", "ringmq-shards", "ringmq-turn"],
+        outside: None,
+    },
     Layer { name: "ringmq-sim", inside: &["ringmq-turn"], outside: None },
 ];
 
