@@ -62,53 +62,53 @@ pub struct Will {
 
 /// Everything that a session is told; made by [`crate::SessionBuilder`], whose methods say what each means.
 #[derive(Clone, Debug)]
-pub(crate) struct SessionOptions {
+pub struct SessionOptions {
     /// Unique in its manager.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Empty: the broker assigns one (MQTT 5, 3.1.1 with clean start).
-    pub client_id: Arc<str>,
-    pub credentials: CredentialsSource,
-    pub authenticator: Option<Arc<dyn Authenticator>>,
-    pub will: Option<Box<Will>>,
-    pub store: Option<Arc<dyn Store>>,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) credentials: CredentialsSource,
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(crate) will: Option<Box<Will>>,
+    pub(crate) store: Option<Arc<dyn Store>>,
     common: Arc<Common>,
 }
 
 /// Options that thousands of sessions may have in common; they are read as those of [`SessionOptions`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Common {
+pub struct Common {
     /// For messages: the brokers' addresses as they were given, tried in order.
-    pub addresses: Vec<Box<str>>,
-    pub version: Version,
+    pub(crate) addresses: Vec<Box<str>>,
+    pub(crate) version: Version,
     /// For the first connection. Later ones resume what `session_expiry_s` kept (MQTT 5); an MQTT 3 session is
     /// clean each time or never.
-    pub clean_start: bool,
-    pub session_expiry_s: u32,
-    pub keep_alive_s: u16,
-    pub ping_timeout_ms: u64,
-    pub connect_timeout_ms: u64,
-    pub write_timeout_ms: u64,
-    pub backoff: Backoff,
-    pub reconnect: bool,
-    pub resume_subscriptions: bool,
-    pub lost_session: LostSession,
+    pub(crate) clean_start: bool,
+    pub(crate) session_expiry_s: u32,
+    pub(crate) keep_alive_s: u16,
+    pub(crate) ping_timeout_ms: u64,
+    pub(crate) connect_timeout_ms: u64,
+    pub(crate) write_timeout_ms: u64,
+    pub(crate) backoff: Backoff,
+    pub(crate) reconnect: bool,
+    pub(crate) resume_subscriptions: bool,
+    pub(crate) lost_session: LostSession,
     /// Messages accepted and not yet written (QoS 0) or sent for the first time (QoS 1 and 2).
-    pub queue_messages_max: usize,
+    pub(crate) queue_messages_max: usize,
     /// The same while there is no connection.
-    pub offline_messages_max: usize,
+    pub(crate) offline_messages_max: usize,
     /// Messages sent and not acknowledged, further bounded by the broker's Receive Maximum.
-    pub inflight_messages_max: u16,
+    pub(crate) inflight_messages_max: u16,
     /// Largest packet accepted from the broker; announced as Maximum Packet Size.
-    pub packet_bytes_max: u32,
-    pub receive_maximum: u16,
+    pub(crate) packet_bytes_max: u32,
+    pub(crate) receive_maximum: u16,
     /// Highest alias that the broker may use towards us.
-    pub topic_alias_maximum: u16,
+    pub(crate) topic_alias_maximum: u16,
     /// Aliases that we use towards a broker that allows them; 0 uses none.
-    pub topic_aliases_out_max: u16,
-    pub request_problem_information: bool,
-    pub request_response_information: bool,
-    pub connect_user_properties: Vec<(String, String)>,
-    pub manual_acks: bool,
+    pub(crate) topic_aliases_out_max: u16,
+    pub(crate) request_problem_information: bool,
+    pub(crate) request_response_information: bool,
+    pub(crate) connect_user_properties: Vec<(String, String)>,
+    pub(crate) manual_acks: bool,
 }
 
 impl SessionOptions {
@@ -171,7 +171,7 @@ const COMMONS_MAX: usize = 16;
 
 /// What the sessions that were added last have in common, the last first.
 #[derive(Debug, Default)]
-pub(crate) struct Commons(Vec<Weak<Common>>);
+pub struct Commons(Vec<Weak<Common>>);
 
 impl Commons {
     /// Has a session use what an earlier one has that is equal.

@@ -7,11 +7,11 @@ use ringmq_shards::{ClientTls, Peer};
 
 pub use crate::link::{Acknowledgement, Outcome, Publication};
 pub use crate::machine::{Arrival, End, Machine, Sink, Take, Words};
+pub use crate::options::SessionOptions;
 pub use crate::store::{Restored, StoreChange, Wanted};
 
 use crate::builder::SessionBuilder;
 use crate::error::Error;
-use crate::options::SessionOptions;
 
 /// A session that was described without a fault, and its brokers as the runtime is to know them.
 pub fn prepare(builder: SessionBuilder) -> Result<(Arc<SessionOptions>, Vec<Peer>), Error> {

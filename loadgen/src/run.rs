@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ringmq_client::parts::SessionOptions;
 use ringmq_client::parts::prepare;
-use ringmq_client::{SessionBuilder, SessionOptions, Tls};
+use ringmq_client::{SessionBuilder, Tls};
 use ringmq_codec::Version;
 use ringmq_shards::{Handle, Peer, PeerAddress, Runtime, RuntimeConfig, start};
 use ringmq_turn::ShardId;

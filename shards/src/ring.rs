@@ -525,7 +525,7 @@ mod tests {
     fn connected(ring: &mut Ring) -> (usize, i32) {
         let mut completions = Vec::new();
         while completions.is_empty() {
-            ring.sleep(None);
+            ring.sleep(1, None);
             ring.completions(&mut completions);
         }
         assert_eq!((completions.len(), ring.connects), (1, 0));

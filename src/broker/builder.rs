@@ -194,6 +194,7 @@ pub(crate) fn runtime_config(config: &Config, connections_max: u32) -> ringmq_sh
         lane_messages_max: runtime.lane_messages_max,
         commands_max: runtime.commands_max,
         spin_us: runtime.spin_us,
+        gather_us: 0,
         backlog_high_bytes: runtime.backlog_high_bytes,
         backlog_low_bytes: runtime.backlog_low_bytes,
         linger_ms: runtime.linger_ms,

@@ -86,7 +86,7 @@ impl Client {
 }
 
 /// What all sessions of a group share.
-pub(crate) type Shared = Arc<ringmq_client::SessionOptions>;
+pub(crate) type Shared = Arc<ringmq_client::parts::SessionOptions>;
 
 /// Up to a million of them are idle.
 const _: () = assert!(size_of::<Client>() <= 128);
