@@ -22,7 +22,7 @@ fn publish(version: Version, qos: QoS, out: &mut Vec<u8>) {
         dup: false,
         qos,
         retain: false,
-        topic: b"plant/eu-1/hall-7/line-3/device-000042/temp",
+        topic: black_box(b"plant/eu-1/hall-7/line-3/device-000042/temp"),
         packet_id: PacketId::new(7).filter(|_| qos != QoS::AtMostOnce),
         properties: &[],
         message_expiry_s: None,
