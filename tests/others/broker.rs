@@ -156,7 +156,7 @@ impl Setup {
             Kind::Mosquitto if self.is_whole => format!("user root\n{lines}"),
             Kind::Mosquitto => format!(
                 "user root\nlistener {port} 127.0.0.1\nallow_anonymous {is_open}\nmax_queued_messages 0\n\
-                 max_inflight_messages 0\n{lines}"
+                 max_inflight_messages 1000\n{lines}"
             ),
             Kind::Rumqttd => {
                 let listener = |table: &str, port: u16| {
