@@ -54,7 +54,7 @@ fn defaults_are_those_that_are_documented() {
         Backoff { first_ms: 2_000, max_ms: 120_000, factor_percent: 150, jitter: true }
     );
     assert_eq!((options.queue_messages_max, options.offline_messages_max), (10_000, 1_000));
-    assert_eq!((options.inflight_messages_max, options.receive_maximum), (4_096, 65_535));
+    assert_eq!((options.inflight_messages_max, options.receive_maximum), (1_000, 65_535));
     assert_eq!(options.packet_bytes_max, 16 << 20);
     assert_eq!((options.topic_alias_maximum, options.topic_aliases_out_max), (16, 0));
     assert_eq!(plan.tls, Tls::system_roots());
